@@ -1,0 +1,1 @@
+"""LungMesh: a streaming microservice mesh that reads chest CT for lung nodules."""

@@ -1,0 +1,74 @@
+"""Settings, typed, from the environment (`LUNGMESH_…`); a wrong one stops the service at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lungmesh.mesh.errors import SettingsError
+
+
+class KafkaSettings(BaseModel):
+    """Where the broker is and how topics are made."""
+
+    bootstrap: str = Field("127.0.0.1:9092", description="host:port list of the Kafka brokers")
+    partitions: int = Field(4, ge=1, description="partitions of a topic that we create")
+    replication_factor: int = Field(1, ge=1, description="replicas of a topic that we create")
+    session_timeout_ms: int = Field(
+        6000, ge=1000, description="a member that sends no heartbeat for this long leaves its group"
+    )
+    security_protocol: str = Field("PLAINTEXT", description="PLAINTEXT, SSL, SASL_SSL")
+    sasl_mechanism: str | None = Field(None, description="such as SCRAM-SHA-512")
+    sasl_username: str | None = Field(None, description="user of the broker")
+    sasl_password: SecretStr | None = Field(None, description="its password")
+    ssl_cafile: Path | None = Field(None, description="authority that signed the broker")
+
+
+class MeshSettings(BaseSettings):
+    """What every service needs; each field is `LUNGMESH_<FIELD>` (`LUNGMESH_KAFKA__BOOTSTRAP`)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LUNGMESH_",
+        env_nested_delimiter="__",
+        secrets_dir=None,
+        extra="ignore",
+    )
+
+    blobs_url: str = Field(
+        pattern=r"(file:///|s3://|az://|gs://).*", description="root of the object store"
+    )
+    database_url: str | None = Field(
+        None, description="SQLAlchemy async URL (sqlite+aiosqlite:///…, postgresql+psycopg://…)"
+    )
+    kafka: KafkaSettings = KafkaSettings()
+    grpc_host: str = Field("127.0.0.1", description="address the gRPC server binds")
+    grpc_port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
+    metrics_host: str = Field("127.0.0.1", description="address of /metrics, /livez and /readyz")
+    metrics_port: int = Field(0, ge=0, le=65535, description="their port; 0 takes a free one")
+    otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector, host:port")
+    log_level: str = Field("INFO", pattern="DEBUG|INFO|WARNING|ERROR", description="log level")
+    ready_file: Path | None = Field(
+        None, description="file that gets the service's bound ports as JSON once it is ready"
+    )
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(kind: type[S]) -> S:
+    """Read settings from the environment.
+
+    Raises SettingsError: one line that names every wrong or missing variable.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        problems = [
+            f"{prefix}{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise SettingsError("; ".join(problems)) from error
