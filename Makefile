@@ -1,0 +1,44 @@
+# `make demo` and `make test` need Python 3.11 and nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint proto bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready  ## Make the virtual environment with everything in it
+
+$(VENV)/.ready: pyproject.toml constraints.txt embedded.txt hatch_build.py $(wildcard protos/lungmesh/v1/*.proto)
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --no-deps --requirement embedded.txt
+	@touch $@
+
+demo: setup  ## Read a real CT (LIDC-IDRI-0001) end to end; the results go to out/demo
+	$(BIN)/lungmesh demo --out out/demo
+
+up: setup  ## Start the whole mesh on this machine
+	$(BIN)/lungmesh up
+
+test: setup  ## Run all tests: unit, integration, end to end
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff, mypy --strict, buf lint and buf breaking
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd protos && ../$(BIN)/buf lint
+	PATH="$(abspath $(BIN)):$$PATH" ./protos/breaking.sh
+
+proto: setup  ## Make the protobuf modules again from protos/
+	$(BIN)/python hatch_build.py
+
+bench: setup  ## Print the measured ratios (see bench/README.md)
+	for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## Remove the environment, generated code and results
+	rm -rf $(VENV) services/lungmesh/v1 out build dist .lungmesh
