@@ -221,6 +221,7 @@ def _common_header(grid: Grid, patient_id: str, seed: str) -> Dataset:
     header.SeriesInstanceUID = dicom_uid("demo", seed, "series")
     header.FrameOfReferenceUID = dicom_uid("demo", seed, "frame")
     header.SeriesNumber = 1
+    header.AcquisitionNumber = 1
     header.PositionReferenceIndicator = "SN"
     axes = np.asarray(grid.direction)
     header.ImageOrientationPatient = [f"{value:.6f}" for value in (*axes[:, 0], *axes[:, 1])]

@@ -1,0 +1,242 @@
+"""The lungs, right and left, by thresholds and shape: no training, the same answer every time.
+
+Air inside the body is lung or airway; the airways are grown from the trachea and taken out; the
+rest is split into two lungs and closed over vessels and over nodules that touch the chest wall.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+
+from lungmesh.preprocess.coarse import Coarse
+
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.uint8]
+
+NAME, VERSION = "lung-mask-classical", "1"
+RIGHT, LEFT = 1, 2
+
+# Lung against soft tissue: half-way between aerated lung (-850) and muscle (50).
+_LUNG_BELOW_HU = -400.0
+# The trachea's lumen on 2 mm voxels; the walls of bronchi are lost to partial volume above it.
+_LUMEN_BELOW_HU = -930.0
+# Trachea and main bronchi hold 30 to 80 ml; a tree that grows beyond leaked into the lung.
+_AIRWAY_MAX_ML = 90.0
+# Trachea on an axial slice, mm².
+_TRACHEA_AREA_MM2 = (40.0, 900.0)
+# A smaller piece of air is no lung: gas in the bowel, an emphysema of the neck.
+_LUNG_MIN_ML = 80.0
+# The smaller lung has at least this share when one piece of air is two lungs grown together.
+_SPLIT_SHARE = 0.2
+# A dent of the chest wall's side up to this radius is a nodule of 30 mm, not the wall.
+_PLEURAL_RADIUS_MM = 16.0
+# Vessels and bronchi entering the lung, everywhere.
+_VESSEL_RADIUS_MM = 5.0
+# The chest wall's side: this near the common outline of both lungs. The aorta and the heart's
+# borders, which a large closing would swallow, lie deeper.
+_COSTAL_DEPTH_MM = 36.0
+
+
+def find_lungs(coarse: Coarse) -> Labels:
+    """Return the lungs on the coarse grid, uint8 [z, y, x]: 0 outside, 1 right, 2 left.
+
+    Airways down to the main bronchi are left out; vessels and nodules inside the lungs, and
+    nodules up to about 30 mm that touch the chest wall, are left in. All zero when there is no
+    lung.
+    """
+    air = _inner_air(coarse)
+    lung = air & ~_airways(coarse, air)
+    labels = _two_sides(lung, coarse)
+    return _close(labels, coarse)
+
+
+def _inner_air(coarse: Coarse) -> Mask:
+    """Return air that is enclosed by the body: without the room's air and the table's gaps."""
+    air = coarse.hu < _LUNG_BELOW_HU
+    # Two voxels take away skin folds, the table's shell and clothes.
+    core = ndimage.binary_erosion(~air, iterations=2)
+    body = _largest(core)
+    body = ndimage.binary_dilation(body, iterations=2) & ~air
+    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in body])
+    return air & filled
+
+
+def _airways(coarse: Coarse, air: Mask) -> Mask:
+    """Grow trachea and main bronchi from the head down, stopping before the lungs."""
+    lumen = air & (coarse.hu < _LUMEN_BELOW_HU)
+    seed = _trachea_seed(lumen, coarse)
+    if seed is None:
+        return np.zeros_like(air)
+    best = np.zeros_like(air)
+    for level in (-980.0, -970.0, -960.0, -950.0, -940.0, _LUMEN_BELOW_HU):
+        labels, _ = ndimage.label(air & (coarse.hu < level))
+        label = labels[seed]
+        if not label:
+            continue
+        tree = labels == label
+        if tree.sum() * coarse.voxel_ml > _AIRWAY_MAX_ML:
+            break
+        best = tree
+    # One voxel more takes the wall, which reads as lung by partial volume.
+    return ndimage.binary_dilation(best, ndimage.generate_binary_structure(3, 2))
+
+
+def _trachea_seed(lumen: Mask, coarse: Coarse) -> tuple[int, int, int] | None:
+    """Return a voxel of the trachea: a round hole near the midline that goes on through slices."""
+    depth, _, width = lumen.shape
+    area = coarse.spacing[1] * coarse.spacing[2]
+    low, high = _TRACHEA_AREA_MM2
+    middle = _midline(coarse)
+    for z in range(depth - 1, depth // 2, -1):
+        labels, count = ndimage.label(lumen[z])
+        best: tuple[float, tuple[int, int, int]] | None = None
+        for index, box in enumerate(ndimage.find_objects(labels), start=1):
+            hole = labels[box] == index
+            extent = hole.shape[0] * coarse.spacing[1], hole.shape[1] * coarse.spacing[2]
+            round_enough = max(extent) < 2.2 * min(extent) and hole.mean() > 0.5
+            aside = abs((box[1].start + box[1].stop - 1) / 2 - middle) * coarse.spacing[2]
+            if not low <= hole.sum() * area <= high or not round_enough or aside > 40:
+                continue
+            y, x = np.argwhere(hole)[np.argmin(coarse.hu[z][box][hole])]
+            place = (z, int(y) + box[0].start, int(x) + box[1].start)
+            if best is None or aside < best[0]:
+                best = aside, place
+        if best is not None:
+            return best[1]
+        del count
+    return None
+
+
+def _midline(coarse: Coarse) -> float:
+    """Return the column of the body's middle."""
+    columns = np.flatnonzero((coarse.hu > _LUNG_BELOW_HU).sum(axis=(0, 1)))
+    return float(columns.mean()) if columns.size else coarse.hu.shape[2] / 2
+
+
+def _two_sides(lung: Mask, coarse: Coarse) -> Labels:
+    """Label the right and left lung, parting them where they touch."""
+    out = np.zeros(lung.shape, np.uint8)
+    pieces = _pieces(lung, _LUNG_MIN_ML / coarse.voxel_ml)
+    if not pieces:
+        return out
+    middle = _midline(coarse)
+    if len(pieces) == 1 or pieces[1].sum() < _SPLIT_SHARE * pieces[0].sum():
+        parts = _part(pieces[0], coarse)
+        pieces = [*parts, *pieces[1:]]
+    for piece in pieces[:2] if len(pieces) > 1 else pieces:
+        out[piece] = 0
+    first = pieces[0]
+    if len(pieces) == 1:
+        # x runs to the patient's left.
+        out[first] = LEFT if _centre_x(first) > middle else RIGHT
+        return out
+    left, right = sorted(pieces[:2], key=_centre_x, reverse=True)
+    out[right], out[left] = RIGHT, LEFT
+    return out
+
+
+def _part(piece: Mask, coarse: Coarse) -> list[Mask]:
+    """Part two lungs grown together at their junction; one piece when it is a single lung."""
+    distance = _inside_mm(piece, coarse.spacing)
+    for radius in (1.0, 2.0, 3.0, 4.5, 6.0, 8.0, 10.0):
+        cores = _pieces(distance > radius, 1)
+        if len(cores) < 2 or cores[1].sum() < _SPLIT_SHARE * cores[0].sum():
+            continue
+        apart = abs(_centre_x(cores[0]) - _centre_x(cores[1])) * coarse.spacing[2]
+        if apart < 60:
+            continue
+        markers = np.zeros(piece.shape, np.uint8)
+        markers[cores[0]], markers[cores[1]] = 1, 2
+        flooded = sitk.GetArrayFromImage(
+            sitk.MorphologicalWatershedFromMarkers(
+                sitk.GetImageFromArray(-distance),
+                sitk.GetImageFromArray(markers),
+                markWatershedLine=False,
+            )
+        )
+        return [piece & (flooded == 1), piece & (flooded == 2)]
+    return [piece]
+
+
+def _close(labels: Labels, coarse: Coarse) -> Labels:
+    """Close each lung over what belongs inside it: vessels, and dents of the chest wall's side."""
+    if not labels.any():
+        return labels
+    costal = _costal_zone(labels > 0, coarse)
+    out = labels.copy()
+    for side in (RIGHT, LEFT):
+        lung = labels == side
+        if not lung.any():
+            continue
+        closed = _closing(lung, _VESSEL_RADIUS_MM, coarse.spacing)
+        closed |= _closing(lung, _PLEURAL_RADIUS_MM, coarse.spacing) & costal
+        closed = np.stack([ndimage.binary_fill_holes(plane) for plane in closed])
+        out[closed & (labels == 0)] = side
+    return out
+
+
+def _costal_zone(lungs: Mask, coarse: Coarse) -> Mask:
+    """Return what lies near the axial outline of both lungs together: the chest wall's side."""
+    zone = np.zeros_like(lungs)
+    _, height, width = lungs.shape
+    for z in range(len(lungs)):
+        rows, columns = np.nonzero(lungs[z])
+        if rows.size < 3:
+            continue
+        points = np.stack([columns, rows], axis=1)
+        try:
+            corners = points[ConvexHull(points).vertices]
+        except QhullError:
+            continue
+        outline = Image.new("1", (width, height))
+        ImageDraw.Draw(outline).polygon([(int(x), int(y)) for x, y in corners], fill=1)
+        inside = np.asarray(outline)
+        depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=coarse.spacing[1:])
+        zone[z] = inside & (depth[1:-1, 1:-1] < _COSTAL_DEPTH_MM)
+    return zone
+
+
+def _closing(mask: Mask, radius_mm: float, spacing: tuple[float, float, float]) -> Mask:
+    """Close a mask with a ball of a radius in mm, on its own box with room for the ball."""
+    margin = [int(np.ceil(radius_mm / mm)) + 1 for mm in spacing]
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    padded = np.pad(mask[box], [(m, m) for m in margin])
+    grown = _inside_mm(~padded, spacing) <= radius_mm
+    shrunk = _inside_mm(grown, spacing) > radius_mm
+    out = np.zeros_like(mask)
+    inner = tuple(slice(m, m + n) for m, n in zip(margin, mask[box].shape, strict=True))
+    out[box] = shrunk[inner]
+    return out | mask
+
+
+def _inside_mm(mask: Mask, spacing: tuple[float, float, float]) -> npt.NDArray[np.float32]:
+    """Return each voxel's distance in mm to the nearest voxel outside the mask; 0 outside."""
+    image = sitk.GetImageFromArray((~mask).astype(np.uint8))
+    image.SetSpacing([float(mm) for mm in spacing[::-1]])
+    distance = sitk.SignedMaurerDistanceMap(
+        image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
+    )
+    return np.maximum(sitk.GetArrayFromImage(distance), 0)
+
+
+def _largest(mask: Mask) -> Mask:
+    pieces = _pieces(mask, 1)
+    return pieces[0] if pieces else mask
+
+
+def _pieces(mask: Mask, min_voxels: float) -> list[Mask]:
+    """Return the connected pieces from the largest on, without those that are too small."""
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())[1:]
+    order = np.argsort(-sizes, kind="stable")
+    return [labels == index + 1 for index in order[:4] if sizes[index] >= min_voxels]
+
+
+def _centre_x(mask: Mask) -> float:
+    weights = mask.sum(axis=(0, 1))
+    return float((weights * np.arange(weights.size)).sum() / weights.sum())
