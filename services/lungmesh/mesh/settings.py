@@ -20,6 +20,9 @@ class KafkaSettings(BaseModel):
     session_timeout_ms: int = Field(
         6000, ge=1000, description="a member that sends no heartbeat for this long leaves its group"
     )
+    fetch_wait_ms: int = Field(
+        50, ge=1, description="longest a fetch waits for records; tansu answers only at its end"
+    )
     security_protocol: str = Field("PLAINTEXT", description="PLAINTEXT, SSL, SASL_SSL")
     sasl_mechanism: str | None = Field(None, description="such as SCRAM-SHA-512")
     sasl_username: str | None = Field(None, description="user of the broker")

@@ -1,0 +1,1 @@
+"""The bus: a port with a Kafka and a memory adapter."""

@@ -1,0 +1,102 @@
+"""The relay: what a transaction put into the outbox goes to the bus, at least once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from lungmesh.mesh.bus.port import Bus, Outgoing
+from lungmesh.mesh.db import Database, OutboxRow
+from lungmesh.mesh.errors import Unavailable
+from lungmesh.mesh.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+_BATCH = 200
+# The sweep finds what a crash left between a commit and its publishing.
+_SWEEP_SECONDS = 5.0
+
+
+class Relay:
+    """Publishes the rows of the outbox in the order they were written."""
+
+    def __init__(self, database: Database, bus: Bus, metrics: Metrics) -> None:
+        self._database = database
+        self._bus = bus
+        self._metrics = metrics
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start with what an earlier process left."""
+        self._woken.set()
+        self._task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """Look at once: a transaction has committed."""
+        self._woken.set()
+
+    async def close(self) -> None:
+        """Publish what is left, as far as the broker takes it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            while self._bus.healthy and await self._publish():
+                continue
+        except (Unavailable, SQLAlchemyError) as error:
+            log.warning("the outbox is sent at the next start: %s", error)
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                while await self._publish():
+                    continue
+            except (Unavailable, SQLAlchemyError) as error:
+                log.warning("the outbox waits: %s", error)
+                await asyncio.sleep(0.5)
+                self._woken.set()
+            try:
+                await asyncio.wait_for(self._woken.wait(), _SWEEP_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _publish(self) -> bool:
+        """Publish one batch; return whether there was any."""
+        unsent = OutboxRow.sent < OutboxRow.wanted
+        async with self._database.sessions() as session:
+            rows = (
+                await session.scalars(
+                    select(OutboxRow).where(unsent).order_by(OutboxRow.sequence).limit(_BATCH)
+                )
+            ).all()
+            depth = len(rows)
+            if depth == _BATCH:
+                depth = await session.scalar(select(func.count()).where(unsent)) or 0
+        self._metrics.outbox_depth.set(depth)
+        if not rows:
+            return False
+        await self._bus.publish(
+            [
+                Outgoing(
+                    row.topic,
+                    row.key,
+                    row.value,
+                    {name: text.encode() for name, text in json.loads(row.headers).items()},
+                )
+                for row in rows
+            ]
+        )
+        async with self._database.sessions() as session, session.begin():
+            for wanted in {row.wanted for row in rows}:
+                # A row that was asked for again in the meantime stays unsent.
+                published = [row.sequence for row in rows if row.wanted == wanted]
+                await session.execute(
+                    update(OutboxRow).where(OutboxRow.sequence.in_(published)).values(sent=wanted)
+                )
+        return True

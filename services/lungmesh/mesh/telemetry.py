@@ -1,0 +1,179 @@
+"""What the mesh tells of itself: one list of metrics, traces, and logs as JSON lines.
+
+None of them carries patient data: labels are stages, lanes and tenants; traces and logs add the
+study's id, which is a hash.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from opentelemetry import trace
+from opentelemetry.context import Context as TraceContext
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+study_of_log: ContextVar[str] = ContextVar("study_of_log", default="")
+
+_SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_propagator = TraceContextTextMapPropagator()
+
+
+class Metrics:
+    """Every metric of the chassis; the unit is in the name."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        stage = ("stage",)
+        # Events that a stage has finished, by how: handled, repeated (known result sent again),
+        # retried, dead_lettered.
+        self.events = Counter(
+            "lungmesh_events",
+            "Events a stage has finished with",
+            ("stage", "result", "lane", "tenant"),
+            registry=self.registry,
+        )
+        # Time in the handler alone: what the stage computes.
+        self.handler_seconds = Histogram(
+            "lungmesh_handler_seconds",
+            "Seconds in a stage's handler",
+            stage,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        # Age of an event when its handler starts: what autoscaling looks at.
+        self.queue_seconds = Histogram(
+            "lungmesh_queue_seconds",
+            "Seconds from an event's making to its handler's start",
+            ("stage", "lane"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        # Payload of events in and out (pixels go by reference, so this stays small).
+        self.event_bytes = Counter(
+            "lungmesh_event_bytes",
+            "Bytes of event payloads",
+            ("stage", "direction"),
+            registry=self.registry,
+        )
+        # Events handed to a handler and not finished.
+        self.in_flight = Gauge(
+            "lungmesh_in_flight_events", "Events in a handler now", stage, registry=self.registry
+        )
+        # Events delivered and waiting for a worker.
+        self.queued = Gauge(
+            "lungmesh_queued_events", "Events waiting for a worker", stage, registry=self.registry
+        )
+        # Retries by the error's kind: unavailable or defect.
+        self.retries = Counter(
+            "lungmesh_retries", "Events tried again", ("stage", "kind"), registry=self.registry
+        )
+        # Dead letters by kind: bad_input, refused, unavailable, defect, parked.
+        self.dead_letters = Counter(
+            "lungmesh_dead_letters",
+            "Events put into the dead-letter topic",
+            ("stage", "kind"),
+            registry=self.registry,
+        )
+        # 1 when a stage stopped itself rather than empty its topic into the dead letters.
+        self.breaker_open = Gauge(
+            "lungmesh_breaker_open", "1 while a stage stopped itself", stage, registry=self.registry
+        )
+        # 1 while the broker answers.
+        self.broker_up = Gauge(
+            "lungmesh_broker_up", "1 while the broker answers", registry=self.registry
+        )
+        # Times the broker came back without its memory.
+        self.broker_resets = Counter(
+            "lungmesh_broker_resets", "Times the broker lost its topics", registry=self.registry
+        )
+        # Events committed to the database and not yet acknowledged by the broker.
+        self.outbox_depth = Gauge(
+            "lungmesh_outbox_depth_events", "Events in the outbox", registry=self.registry
+        )
+        # gRPC calls by their status.
+        self.calls = Counter(
+            "lungmesh_grpc_calls", "gRPC calls", ("method", "status"), registry=self.registry
+        )
+        # Time in a gRPC call.
+        self.call_seconds = Histogram(
+            "lungmesh_grpc_call_seconds",
+            "Seconds in a gRPC call",
+            ("method",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+
+def start_tracing(service: str, otlp_endpoint: str | None) -> TracerProvider:
+    """Make the process's tracer; spans leave it only when a collector is set."""
+    provider = TracerProvider(resource=Resource.create({"service.name": f"lungmesh-{service}"}))
+    if otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=True)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+def trace_of(headers: Mapping[str, bytes]) -> TraceContext:
+    """Read the W3C trace context of a record."""
+    carrier = {
+        name: headers[name].decode(errors="replace")
+        for name in ("traceparent", "tracestate")
+        if name in headers
+    }
+    return _propagator.extract(carrier)
+
+
+def trace_headers() -> dict[str, str]:
+    """Return the current trace context as headers."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the trace id and the study's id when there is one."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "service": self._service,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            line["trace_id"] = f"{span.trace_id:032x}"
+        if study_of_log.get():
+            line["study_id"] = study_of_log.get()
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def start_logging(service: str, level: str) -> None:
+    """Send every log record to stderr as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(service))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Chatty libraries that would log record keys or reconnects at every turn.
+    for name in ("kafka", "pynetdicom", "uvicorn", "alembic", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR if name == "kafka" else logging.WARNING)

@@ -1,0 +1,125 @@
+"""Toy services on the real chassis: run as `python -m tests.integration.mesh.toy NAME`.
+
+Their stages take StudyReceived and give it back as ReportDelivered; what a handler does is chosen
+by the study's `study_instance_uid`-free part: its manifest's media type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from google.protobuf.message import Message
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from lungmesh.mesh import Context, Mesh, RetryPolicy, Service, Stage, Unavailable
+from lungmesh.mesh.serve import serve
+from lungmesh.v1.report_pb2 import ReportDelivered
+from lungmesh.v1.study_pb2 import StudyReceived
+
+DIARY = Path(os.environ.get("TOY_DIARY", os.devnull))
+
+
+def note(word: str) -> None:
+    """Append a line to the diary that tests read; one write, so lines stay whole."""
+    with DIARY.open("a") as diary:
+        diary.write(f"{time.time():.3f} {word}\n")
+
+
+class Base(DeclarativeBase):
+    """The toy's own tables."""
+
+
+class Seen(Base):
+    """One row a study."""
+
+    __tablename__ = "seen"
+    study_id: Mapped[str] = mapped_column(primary_key=True)
+    times: Mapped[int]
+
+
+class ToyStage(Stage):
+    """Sleeps as long as the manifest's media type says, or fails in the way it says."""
+
+    name = "toy"
+    consumes = (StudyReceived,)
+    produces = (ReportDelivered,)
+    retry = RetryPolicy(unavailable_delays=(0.2, 0.2), defect_delays=(0.2,))
+    concurrency = 4
+
+    def handle(self, event: StudyReceived, ctx: Context) -> Sequence[Message]:
+        """Do what the event says."""
+        order = event.manifest.media_type
+        note(f"start {event.study.study_id}")
+        if order.startswith("sleep "):
+            until = time.monotonic() + float(order.removeprefix("sleep "))
+            while (left := until - time.monotonic()) > 0:
+                ctx.progress(0.5, "sleeping")
+                time.sleep(min(0.05, left))
+        if order == "away":
+            raise Unavailable("the toy is away")
+        if order == "broken" and not Path(f"{DIARY}.mended").exists():
+            raise ValueError("a bug")
+        if isinstance(self, LedgerStage):
+            ctx.on_commit(lambda session: _write(session, event.study.study_id))
+        note(f"end {event.study.study_id}")
+        return [ReportDelivered(study=event.study, destination="toy", object_count=1)]
+
+
+class LedgerStage(ToyStage):
+    """The same with state and order."""
+
+    name = "ledger"
+    ordered = True
+
+
+class QuietStage(ToyStage):
+    """Does nothing, unseen, many at once: for the speed of the chassis alone."""
+
+    name = "quiet"
+    visible = False
+    concurrency = 32
+
+    async def handle(  # type: ignore[override]
+        self, event: StudyReceived, ctx: Context
+    ) -> Sequence[Message]:
+        """Give the event on."""
+        return [ReportDelivered(study=event.study, destination="toy", object_count=1)]
+
+
+async def _write(session: AsyncSession, study_id: str) -> None:
+    row = await session.get(Seen, study_id)
+    if row is None:
+        session.add(Seen(study_id=study_id, times=1))
+    else:
+        row.times += 1
+
+
+def build_toy(mesh: Mesh) -> Service:
+    """A stateless service."""
+    return Service("toy", [ToyStage()])
+
+
+def build_quiet(mesh: Mesh) -> Service:
+    """A stateless service with a stage that does nothing."""
+    return Service("quiet", [QuietStage()])
+
+
+def build_ledger(mesh: Mesh) -> Service:
+    """A stateful service."""
+
+    async def again() -> None:
+        note("reset")
+
+    mesh.on_broker_reset(again)
+    return Service("ledger", [LedgerStage()], migrations=Path(__file__).parent / "toy_migrations")
+
+
+if __name__ == "__main__":
+    name = sys.argv[1]
+    asyncio.run(serve({"toy": build_toy, "quiet": build_quiet, "ledger": build_ledger}[name], name))
