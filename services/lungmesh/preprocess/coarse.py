@@ -26,8 +26,6 @@ class Coarse:
         float32 [z, y, x] with x to the left, y to the back, z to the head (LPS).
     spacing
         mm along [z, y, x].
-    origin_lps
-        (x, y, z) LPS of the centre of voxel (0, 0, 0), mm, for axes turned exactly to the body's.
     """
 
     hu: npt.NDArray[np.float32]
@@ -43,11 +41,11 @@ class Coarse:
         return self.spacing[0] * self.spacing[1] * self.spacing[2] / 1000
 
     def to_full(self, labels: Labels) -> Labels:
-        """Return labels of the coarse volume on the full grid, uint8 [z, y, x], smooth edges kept.
+        """Return labels of the coarse volume on the full grid, uint8 [z, y, x].
 
         Each full voxel takes the label of the coarse voxel around it.
         """
-        stored = labels[tuple(slice(None, None, -1) if flip else slice(None) for flip in self._flips)]
+        stored = labels[_turns(self._flips)]
         stored = np.transpose(stored, np.argsort(self._axes))
         index = [
             np.minimum(np.arange(full) // factor, coarse - 1)
@@ -59,7 +57,7 @@ class Coarse:
 
 
 def body_axes(grid: Grid) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Return, for the body axes [z, y, x], the array axis that runs along each and if it is flipped.
+    """Return, for the body axes [z, y, x], the array axis along each and whether it is flipped.
 
     Array axes count [z, y, x] = 0, 1, 2. The result turns an array with
     ``transpose(array, axes)`` and a flip of each marked axis.
@@ -87,9 +85,7 @@ def coarsen(hu: Hu, grid: Grid) -> Coarse:
         block = np.maximum(block, -1024).astype(np.float32)
         out[z] = block.reshape(fz, height, fy, width, fx).mean(axis=(0, 2, 4))
     axes, flips = body_axes(grid)
-    turned = np.transpose(out, axes)[
-        tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)
-    ]
+    turned = np.transpose(out, axes)[_turns(flips)]
     return Coarse(
         hu=np.ascontiguousarray(turned),
         spacing=tuple(spacing[axis] * factors[axis] for axis in axes),  # type: ignore[arg-type]
@@ -98,3 +94,7 @@ def coarsen(hu: Hu, grid: Grid) -> Coarse:
         _factors=(fz, fy, fx),
         _full_shape=(hu.shape[0], hu.shape[1], hu.shape[2]),
     )
+
+
+def _turns(flips: tuple[bool, ...]) -> tuple[slice, ...]:
+    return tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)

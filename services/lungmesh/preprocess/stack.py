@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from lungmesh.mesh.geometry import Grid
-from lungmesh.preprocess.findings import Finding, Severity
+from lungmesh.preprocess.findings import Finding, Severity, refuse_if_any
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class Stack:
         return tuple(z for z, here in enumerate(self.at) if not here)
 
 
-def stack_slices(headers: Sequence[Dataset]) -> tuple[Stack | None, list[Finding]]:
+def stack_slices(headers: Sequence[Dataset]) -> tuple[Stack, list[Finding]]:
     """Put slices on a grid (PS3.3 C.7.6.2.1.1), whatever their order and numbers.
 
     Parameters
@@ -60,21 +60,13 @@ def stack_slices(headers: Sequence[Dataset]) -> tuple[Stack | None, list[Finding
     headers
         At least two slices with ImagePositionPatient, ImageOrientationPatient and PixelSpacing.
 
-    Returns the stack, None when a finding is a refusal, and the findings.
+    Returns the stack and what is to be noted or warned of.
+
+    Raises BadInput (mixed_geometry, orientation, gantry_tilt, uneven_spacing, missing_slices).
     """
-    if finding := _not_alike(headers):
-        return None, [finding]
+    refuse_if_any(_not_alike(headers))
     axes = np.array([header.ImageOrientationPatient for header in headers], float).mean(axis=0)
     row, column = axes[:3] / np.linalg.norm(axes[:3]), axes[3:] / np.linalg.norm(axes[3:])
-    if abs(row @ column) > _SAME_DIRECTION:
-        return None, [
-            Finding(
-                "orientation",
-                Severity.REFUSE,
-                "Rows and columns of the slices are not at right angles: send the original series.",
-                "图像行与列方向不垂直：请发送原始序列。",
-            )
-        ]
     normal = np.cross(row, column)
     positions = np.array([header.ImagePositionPatient for header in headers], float)
     heights = positions @ normal
@@ -82,12 +74,11 @@ def stack_slices(headers: Sequence[Dataset]) -> tuple[Stack | None, list[Finding
     places = _places(heights, order)
     centres = np.array([heights[list(place)].mean() for place in places])
     if len(centres) < 2:
-        return None, [_uneven(1.0, refuse=True)]
+        refuse_if_any([_uneven(1.0, refuse=True)])
     indices, spacing, findings = _even_grid(centres)
     findings += _tilt(positions, heights, order, normal)
     findings += _repeated(places)
-    if any(finding.severity is Severity.REFUSE for finding in findings):
-        return None, findings
+    refuse_if_any(findings)
     at: list[tuple[int, ...]] = [()] * (int(indices[-1]) + 1)
     for index, place in zip(indices, places, strict=True):
         at[int(index)] = place
@@ -101,23 +92,30 @@ def stack_slices(headers: Sequence[Dataset]) -> tuple[Stack | None, list[Finding
     return Stack(grid, tuple(at)), findings
 
 
-def _not_alike(headers: Sequence[Dataset]) -> Finding | None:
+def _not_alike(headers: Sequence[Dataset]) -> Iterator[Finding]:
     first = headers[0]
+    axes = np.asarray(first.ImageOrientationPatient, float)
+    if abs(axes[:3] @ axes[3:]) > _SAME_DIRECTION:
+        yield Finding(
+            "orientation",
+            Severity.REFUSE,
+            "Rows and columns of the slices are not at right angles: send the original series.",
+            "图像行与列方向不垂直：请发送原始序列。",
+        )
     for keyword, name_en, name_zh in (
-        ("Rows", "matrix", "矩阵"),
-        ("Columns", "matrix", "矩阵"),
+        ("Rows", "row count", "行数"),
+        ("Columns", "column count", "列数"),
         ("PixelSpacing", "pixel spacing", "像素间距"),
         ("ImageOrientationPatient", "orientation", "方向"),
         ("FrameOfReferenceUID", "frame of reference", "参考坐标系"),
     ):
         if not all(_equal(header.get(keyword), first.get(keyword)) for header in headers):
-            return Finding(
+            yield Finding(
                 "mixed_geometry",
                 Severity.REFUSE,
                 f"The slices of the series differ in {name_en}: send each scan as its own series.",
                 f"同一序列内各层{name_zh}不一致：请按扫描分序列发送。",
             )
-    return None
 
 
 def _equal(one: Any, other: Any) -> bool:
