@@ -91,8 +91,8 @@ class _Candidate:
 def choose_series(study: Sequence[Series]) -> Choice:
     """Choose the series to read: original axial CT, thinnest, then most slices, then kernel.
 
-    Localizers, secondary and reformatted images are never chosen; derived primary images (such as
-    a lossy copy) only when there is no original.
+    Localizers, derived secondary and reformatted images are never chosen; derived primary images
+    (such as a lossy copy) only when there is no original.
 
     Raises BadInput (no_suitable_series) with the reason for every series when none fits;
     BadInput (missing_geometry) when that is all that stops a study's only CT series.
@@ -139,7 +139,7 @@ def _judge(series: Series) -> _Candidate | Verdict:
     if any(header.get("SOPClassUID") != CTImageStorage for header in images):
         return no("its objects are not single-slice CT images (CT Image Storage)")
     if any(_is_reformatted(header) for header in images):
-        return no("its images are reformatted or secondary (MPR, MIP, projections)")
+        return no("its images are made from other images (derived secondary, MPR, MIP, projection)")
     if any(_normal(header) is None for header in images):
         return no("slices lack ImagePositionPatient, ImageOrientationPatient or PixelSpacing")
     normals = np.array([_normal(header) for header in images])
@@ -198,7 +198,8 @@ def _image_type(header: Dataset) -> list[str]:
 
 def _is_reformatted(header: Dataset) -> bool:
     parts = _image_type(header)
-    return "SECONDARY" in parts[1:2] or any(
+    # ORIGINAL, SECONDARY is a later reconstruction of the raw data: as good as the first.
+    return parts[:2] == ["DERIVED", "SECONDARY"] or any(
         part in _REFORMATTED or part.startswith("CSA MPR") for part in parts[2:]
     )
 
