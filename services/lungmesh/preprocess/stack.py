@@ -138,8 +138,9 @@ def _places(heights: Floats, order: Sequence[int]) -> list[tuple[int, ...]]:
 def _even_grid(centres: Floats) -> tuple[npt.NDArray[np.int64], float, list[Finding]]:
     """Return each place's index on an even grid, its spacing in mm, and what is wrong."""
     steps = np.diff(centres)
-    middle = float(np.median(steps))
-    counts = np.maximum(1, np.rint(steps / middle)).astype(np.int64)
+    # The lower quartile is one step even where many slices are missing.
+    step = float(np.quantile(steps, 0.25, method="lower"))
+    counts = np.maximum(1, np.rint(steps / step)).astype(np.int64)
     indices = np.concatenate([[0], np.cumsum(counts)])
     spacing = float((centres[-1] - centres[0]) / indices[-1])
     findings: list[Finding] = []
