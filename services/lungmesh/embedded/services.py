@@ -88,6 +88,7 @@ def _own_settings(name: str, layout: Layout, ports: Ports) -> dict[str, str]:
     if name == "ingest":
         return {
             "LUNGMESH_INGEST__IDENTITY_KEY": layout.secret("identity.key"),
+            "LUNGMESH_INGEST__RESTORE_TOKEN": layout.secret("restore.token"),
             "LUNGMESH_INGEST__SPOOL": str(layout.spool),
             "LUNGMESH_INGEST__DICOM_PORT": str(ports.dicom),
             "LUNGMESH_INGEST__STOW_PORT": str(ports.stow),
@@ -96,5 +97,9 @@ def _own_settings(name: str, layout: Layout, ports: Ports) -> dict[str, str]:
     if name == "detection":
         return {"LUNGMESH_DETECTION__TRITON": f"127.0.0.1:{ports.triton_grpc}"}
     if name == "report":
-        return {"LUNGMESH_REPORT__INGEST": f"127.0.0.1:{ports.grpc['ingest']}"}
+        return {
+            "LUNGMESH_REPORT__INGEST": f"127.0.0.1:{ports.grpc['ingest']}",
+            # Only report delivery may turn a pseudonym back.
+            "LUNGMESH_REPORT__RESTORE_TOKEN": layout.secret("restore.token"),
+        }
     return {}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf import symbol_database, text_format
+from google.protobuf import descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
@@ -70,8 +70,9 @@ class DeadLetter:
     def text(self) -> str:
         """Return the message as protobuf text; it is pseudonymous as every event is."""
         try:
-            kind = symbol_database.Default().GetSymbol(self.type)
-            return text_format.MessageToString(kind.FromString(self.value), as_utf8=True)
+            found = descriptor_pool.Default().FindMessageTypeByName(self.type)
+            message = message_factory.GetMessageClass(found).FromString(self.value)
+            return text_format.MessageToString(message, as_utf8=True)
         except (KeyError, DecodeError):
             return f"{len(self.value)} bytes that are no {self.type or 'event'}"
 

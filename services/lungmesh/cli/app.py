@@ -1,0 +1,214 @@
+"""The commands and their options; what they do stands in the modules beside this one."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from lungmesh.cli.exits import MEANINGS, CommandError, Exit
+from lungmesh.cli.show import choose_show
+from lungmesh.embedded.layout import DEFAULT_DATA
+from lungmesh.mesh.errors import MeshError
+
+_EXITS = "; ".join(f"{status.value} {meaning}" for status, meaning in MEANINGS.items())
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=f"Reads chest CT for lung nodules. Exit statuses: {_EXITS}.",
+)
+dlq_app = typer.Typer(no_args_is_help=True, help="Events that a stage gave up, and the way back.")
+models_app = typer.Typer(no_args_is_help=True, help="The networks that Triton serves.")
+app.add_typer(dlq_app, name="dlq")
+app.add_typer(models_app, name="models")
+
+Data = Annotated[
+    Path, typer.Option("--data", help="Data directory of the mesh.", envvar="LUNGMESH_DATA")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+Limit = Annotated[float, typer.Option(help="Longest time for one study, in seconds.")]
+
+
+@app.command()
+def up(
+    data: Data = DEFAULT_DATA,
+    dicom_port: Annotated[
+        int | None, typer.Option(help="Port of the DICOM listener; a free one when left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the whole mesh on this machine and run it until Ctrl-C."""
+    from lungmesh.cli.up import run_until_told
+
+    run_until_told(data, dicom_port, choose_show(as_json))
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="Folder with one CT study.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")],
+    prior: Annotated[
+        list[Path] | None, typer.Option(help="Folder with an earlier study; may be repeated.")
+    ] = None,
+    clinical: Annotated[
+        Path | None, typer.Option(help="JSON file with a ClinicalContext (protos, study.proto).")
+    ] = None,
+    age: Annotated[float | None, typer.Option(min=0, max=130, help="Years.")] = None,
+    sex: Annotated[str | None, typer.Option(help="female, male or other.")] = None,
+    smoker: Annotated[
+        bool | None, typer.Option("--smoker/--never-smoker", help="Ever smoked, or never.")
+    ] = None,
+    priority: Annotated[str, typer.Option(help="stat, routine or backfill.")] = "routine",
+    data: Data = DEFAULT_DATA,
+    limit: Limit = 900.0,
+    as_json: AsJson = False,
+) -> None:
+    """Read one study: send it over DICOM, follow it, fetch its report."""
+    from lungmesh.cli.clinical import priority_of, read_clinical
+    from lungmesh.cli.job import Job, run_job
+    from lungmesh.cli.results import show_results
+
+    show = choose_show(as_json)
+    job = Job(
+        study=study,
+        out=out,
+        data=data,
+        priors=prior or (),
+        clinical=read_clinical(clinical, age, sex, smoker),
+        priority=priority_of(priority),
+        limit_seconds=limit,
+    )
+    show_results(run_job(job, show), out, show)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("out/demo"),
+    data: Annotated[
+        Path | None, typer.Option(help="Data directory; a fresh one when left out.")
+    ] = None,
+    limit: Limit = 900.0,
+    as_json: AsJson = False,
+) -> None:
+    """Read LIDC-IDRI-0001, a real CT, and compare the result with what four readers found."""
+    from lungmesh.cli.demo import run_demo
+
+    run_demo(out, data, limit, choose_show(as_json))
+
+
+@app.command()
+def send(
+    folder: Annotated[Path, typer.Argument(help="Folder with one DICOM study.")],
+    address: Annotated[str, typer.Argument(help="HOST:PORT of a DICOM listener.")],
+    called: Annotated[str, typer.Option(help="Its AE title.")] = "LUNGMESH",
+    as_json: AsJson = False,
+) -> None:
+    """Send a study to a DICOM listener (C-STORE)."""
+    from lungmesh.cli.folder import read_folder
+    from lungmesh.cli.sending import send_folder
+
+    send_folder(read_folder(folder), address, choose_show(as_json), called)
+
+
+@app.command()
+def watch(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Show every study of a running mesh, and each change, until Ctrl-C."""
+    from lungmesh.cli.watch import watch_studies
+
+    watch_studies(data, as_json)
+
+
+@app.command()
+def serve(service: Annotated[str, typer.Argument(help="Such as preprocess.")]) -> None:
+    """Run one service; its settings come from the environment (LUNGMESH_…)."""
+    from lungmesh.mesh.serve import main as serve_main
+
+    serve_main(service)
+
+
+@dlq_app.command("list")
+def dlq_list(
+    stage: Annotated[str | None, typer.Argument(help="One stage; all when left out.")] = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters."""
+    from lungmesh.cli.dlq import list_letters
+
+    list_letters(data, stage, choose_show(as_json))
+
+
+@dlq_app.command("show")
+def dlq_show(
+    event_id: Annotated[str, typer.Argument(help="Id of the event.")],
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter: why it failed, where it stood, what it says."""
+    from lungmesh.cli.dlq import show_letter
+
+    show_letter(data, event_id, choose_show(as_json))
+
+
+@dlq_app.command("replay")
+def dlq_replay(
+    stage: Annotated[str, typer.Argument(help="The stage that gave the events up.")],
+    event_id: Annotated[
+        list[str] | None, typer.Option(help="Only this event; may be repeated.")
+    ] = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters on their way again."""
+    from lungmesh.cli.dlq import replay_letters
+
+    replay_letters(data, stage, event_id, choose_show(as_json))
+
+
+@models_app.command("list")
+def models_list(as_json: AsJson = False) -> None:
+    """List the models of the repository."""
+    from lungmesh.cli.models import list_models
+
+    list_models(choose_show(as_json))
+
+
+@models_app.command("verify")
+def models_verify(as_json: AsJson = False) -> None:
+    """Load each model and check it."""
+    from lungmesh.cli.models import verify_models
+
+    verify_models(choose_show(as_json))
+
+
+def main() -> None:
+    """Run `lungmesh`; every end has a sentence and an exit status (see `Exit`)."""
+    # A service manager's stop is a Ctrl-C: everything started is stopped in order.
+    signal.signal(signal.SIGTERM, _interrupt)
+    as_json = "--json" in sys.argv
+    try:
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else Exit.DONE)
+    except CommandError as error:
+        _end(str(error), error.exit_status, as_json)
+    except MeshError as error:
+        _end(str(error), Exit.NO_MESH, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        _end("interrupted", Exit.INTERRUPTED, as_json)
+    except typer.TyperException as error:
+        _end(error.format_message(), Exit.USAGE, as_json)
+
+
+def _end(text: str, status: Exit, as_json: bool) -> None:
+    choose_show(as_json).error(text, status)
+    sys.exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,132 @@
+"""What the commands ask of a running mesh, over gRPC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from lungmesh.cli.exits import CommandError, Exit
+from lungmesh.embedded.state import TENANT, MeshState
+from lungmesh.v1.console_pb2 import (
+    STUDY_OUTCOME_DONE,
+    STUDY_OUTCOME_FAILED,
+    StudyView,
+    WatchStudiesRequest,
+)
+from lungmesh.v1.console_pb2_grpc import ConsoleServiceStub
+from lungmesh.v1.ingest_pb2 import CloseStudyRequest
+from lungmesh.v1.ingest_pb2_grpc import IngestServiceStub
+from lungmesh.v1.mdt_pb2 import GetRecommendationRequest, MdtRecommended
+from lungmesh.v1.mdt_pb2_grpc import MdtServiceStub
+from lungmesh.v1.report_pb2 import FetchReportRequest
+from lungmesh.v1.report_pb2_grpc import ReportServiceStub
+from lungmesh.v1.study_pb2 import ClinicalContext, Priority, StudyRef
+
+_CALL_SECONDS = 30.0
+_AGAIN_SECONDS = 0.5
+
+
+class MeshClient:
+    """Calls to one mesh; every wait has a limit.
+
+    Raises CommandError (NO_MESH) when a service does not answer, and CommandError with the
+    service's own sentence when it refuses.
+    """
+
+    def __init__(self, mesh: MeshState) -> None:
+        self._mesh = mesh
+
+    def close_study(
+        self, study_instance_uid: str, priority: Priority.ValueType, clinical: ClinicalContext
+    ) -> StudyRef:
+        """Declare a study complete, so that nothing waits for a quiet period."""
+        request = CloseStudyRequest(
+            tenant=TENANT,
+            study_instance_uid=study_instance_uid,
+            priority=priority,
+            clinical=clinical,
+        )
+        with self._channel("ingest") as channel:
+            answer = IngestServiceStub(channel).CloseStudy(request, timeout=_CALL_SECONDS)
+        return answer.study
+
+    def follow(self, study: StudyRef, limit_seconds: float) -> Iterator[StudyView]:
+        """Yield a study's state at every change, up to the one that ends it.
+
+        Raises CommandError (TIME_LIMIT).
+        """
+        limit = time.monotonic() + limit_seconds
+        request = WatchStudiesRequest(tenant=TENANT, study_id=study.study_id)
+        while True:
+            left = limit - time.monotonic()
+            if left <= 0:
+                raise CommandError(
+                    f"the study did not end within {limit_seconds:.0f} s", Exit.TIME_LIMIT
+                )
+            try:
+                with grpc.insecure_channel(self._mesh.address("console")) as channel:
+                    for answer in ConsoleServiceStub(channel).WatchStudies(request, timeout=left):
+                        if answer.study.study.revision < study.revision:
+                            continue
+                        yield answer.study
+                        if answer.study.outcome in (STUDY_OUTCOME_DONE, STUDY_OUTCOME_FAILED):
+                            return
+            except grpc.RpcError as error:
+                code = error.code()
+                if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise _told("console", error) from error
+            # The console was restarted: its state is kept, so ask again.
+            time.sleep(_AGAIN_SECONDS)
+
+    def watch(self) -> Iterator[StudyView]:
+        """Yield every study of the tenant as it stands, then each change, without end."""
+        request = WatchStudiesRequest(tenant=TENANT)
+        with self._channel("console") as channel:
+            for answer in ConsoleServiceStub(channel).WatchStudies(request):
+                yield answer.study
+
+    def fetch_report(self, study: StudyRef, out: Path) -> list[str]:
+        """Write the report's files into a folder and return their names."""
+        request = FetchReportRequest(
+            tenant=study.tenant, study_id=study.study_id, revision=study.revision
+        )
+        names: list[str] = []
+        with self._channel("report") as channel:
+            for part in ReportServiceStub(channel).FetchReport(request, timeout=_CALL_SECONDS * 4):
+                new = part.name not in names
+                if new:
+                    names.append(part.name)
+                # The name's letters are checked at the service's edge; this keeps us in `out`.
+                with (out / Path(part.name).name).open("wb" if new else "ab") as file:
+                    file.write(part.data)
+        return names
+
+    def recommendation(self, study: StudyRef) -> MdtRecommended:
+        """Return what is recommended to the multidisciplinary team."""
+        request = GetRecommendationRequest(
+            tenant=study.tenant, study_id=study.study_id, revision=study.revision
+        )
+        with self._channel("mdt") as channel:
+            answer = MdtServiceStub(channel).GetRecommendation(request, timeout=_CALL_SECONDS)
+        return answer.event
+
+    @contextmanager
+    def _channel(self, service: str) -> Iterator[grpc.Channel]:
+        with grpc.insecure_channel(self._mesh.address(service)) as channel:
+            try:
+                yield channel
+            except grpc.RpcError as error:
+                raise _told(service, error) from error
+
+
+def _told(service: str, error: grpc.RpcError) -> CommandError:
+    code = error.code()
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return CommandError(f"{service} does not answer: {error.details()}", Exit.NO_MESH)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return CommandError(f"{service} did not answer in time", Exit.TIME_LIMIT)
+    return CommandError(f"{service}: {error.details()}", Exit.STAGE_FAILED)

@@ -1,0 +1,191 @@
+"""How the commands speak: live on a terminal, plain lines when piped, JSON lines for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lungmesh.v1 import events_pb2
+from lungmesh.v1.console_pb2 import StageView, StudyView
+
+STATE_WORDS = {
+    events_pb2.STAGE_STATE_UNSPECIFIED: "waiting",
+    events_pb2.STAGE_STATE_STARTED: "started",
+    events_pb2.STAGE_STATE_RUNNING: "running",
+    events_pb2.STAGE_STATE_RETRYING: "retrying",
+    events_pb2.STAGE_STATE_DONE: "done",
+    events_pb2.STAGE_STATE_FAILED: "failed",
+}
+_COLOURS = {"done": "green", "failed": "red", "retrying": "yellow", "waiting": "dim"}
+_SHOWN = ("ingest", "preprocess", "detection", "malignancy", "followup", "report", "mdt")
+
+
+class Show(Protocol):
+    """Where a command's words go."""
+
+    def note(self, text: str, **facts: Any) -> None:
+        """Say a sentence; `facts` are its figures for machines."""
+
+    def study(self, view: StudyView) -> None:
+        """Show where a study is now."""
+
+    def table(self, table: Table, kind: str, rows: list[dict[str, Any]]) -> None:
+        """Show a table to people, its rows to machines."""
+
+    def error(self, text: str, exit_status: int) -> None:
+        """Say why the command fails."""
+
+    def settle(self) -> None:
+        """End live output, so that what follows stands below it."""
+
+
+def choose_show(as_json: bool) -> Show:
+    """Return the way to speak that fits standard output."""
+    if as_json:
+        return JsonLines()
+    return Terminal() if sys.stdout.isatty() else Plain()
+
+
+class JsonLines:
+    """One JSON object a line, each with `event`."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def _write(self, event: str, **facts: Any) -> None:
+        print(json.dumps({"event": event, **facts}, ensure_ascii=False), flush=True)
+
+    def note(self, text: str, **facts: Any) -> None:
+        """Write `note`."""
+        self._write("note", text=text, **facts)
+
+    def study(self, view: StudyView) -> None:
+        """Write `stage` for each stage that changed."""
+        for stage in view.stages:
+            facts = {
+                "study_id": view.study.study_id,
+                "revision": view.study.revision,
+                "stage": stage.stage,
+                "state": STATE_WORDS[stage.state],
+                "fraction": round(stage.fraction, 3),
+                "detail": stage.detail,
+                "handler_s": round(stage.handler_seconds, 3),
+                "queue_s": round(stage.queue_seconds, 3),
+            }
+            key = (view.study.study_id, stage.stage)
+            if self._told.get(key) != facts:
+                self._told[key] = facts
+                self._write("stage", **facts)
+
+    def table(self, table: Table, kind: str, rows: list[dict[str, Any]]) -> None:
+        """Write the rows in one object."""
+        self._write(kind, rows=rows)
+
+    def error(self, text: str, exit_status: int) -> None:
+        """Write `error`."""
+        self._write("error", text=text, exit_status=exit_status)
+
+    def settle(self) -> None:
+        """Nothing is live."""
+
+
+class Plain:
+    """A line for each change of a stage's state."""
+
+    def __init__(self) -> None:
+        self._console = Console(width=120)
+        self._told: dict[tuple[str, str], str] = {}
+
+    def note(self, text: str, **facts: Any) -> None:
+        """Print it."""
+        print(text, flush=True)
+
+    def study(self, view: StudyView) -> None:
+        """Print stages whose state changed."""
+        for stage in view.stages:
+            word = STATE_WORDS[stage.state]
+            key = (view.study.study_id, stage.stage)
+            if self._told.get(key) == word or word == "running":
+                continue
+            self._told[key] = word
+            print(f"{stage.stage:<11} {word:<9}{_figures(stage)}".rstrip(), flush=True)
+
+    def table(self, table: Table, kind: str, rows: list[dict[str, Any]]) -> None:
+        """Print it."""
+        self._console.print(table)
+        sys.stdout.flush()
+
+    def error(self, text: str, exit_status: int) -> None:
+        """Print it to standard error."""
+        print(f"lungmesh: {text}", file=sys.stderr, flush=True)
+
+    def settle(self) -> None:
+        """Nothing is live."""
+
+
+class Terminal:
+    """A table of the stages that moves while they work."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._live: Live | None = None
+
+    def note(self, text: str, **facts: Any) -> None:
+        """Print it above the moving table."""
+        self._console.print(Text(text))
+
+    def study(self, view: StudyView) -> None:
+        """Redraw."""
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=10)
+            self._live.start()
+        self._live.update(stages_of(view))
+
+    def table(self, table: Table, kind: str, rows: list[dict[str, Any]]) -> None:
+        """Print it."""
+        self.settle()
+        self._console.print(table)
+
+    def error(self, text: str, exit_status: int) -> None:
+        """Print it to standard error, in red."""
+        self.settle()
+        Console(stderr=True).print(Text(f"lungmesh: {text}", style="red"))
+
+    def settle(self) -> None:
+        """Leave the last table standing."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def stages_of(view: StudyView) -> Group:
+    """Draw a study's stages, those that have not begun too."""
+    known = {stage.stage: stage for stage in view.stages}
+    names = [*_SHOWN, *(name for name in known if name not in _SHOWN)]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name in names:
+        stage = known.get(name, StageView(stage=name))
+        word = STATE_WORDS[stage.state]
+        table.add_row(
+            name,
+            ProgressBar(total=1.0, completed=stage.fraction, width=24),
+            Text(word, style=_COLOURS.get(word, "cyan")),
+            _figures(stage),
+        )
+    return Group(table)
+
+
+def _figures(stage: StageView) -> str:
+    parts = []
+    if stage.handler_seconds:
+        parts.append(f"{stage.handler_seconds:.1f} s")
+    if stage.detail:
+        parts.append(stage.detail)
+    return "  ".join(parts)

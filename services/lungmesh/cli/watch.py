@@ -1,0 +1,72 @@
+"""`lungmesh watch`: the worklist, live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from lungmesh.cli.client import MeshClient
+from lungmesh.cli.show import STATE_WORDS, choose_show
+from lungmesh.cli.up import the_running_mesh
+from lungmesh.v1 import events_pb2
+from lungmesh.v1.console_pb2 import StudyOutcome, StudyView
+
+_ROWS = 40
+
+
+def watch_studies(data: Path, as_json: bool) -> None:
+    """Show each study of the running mesh and every change, until Ctrl-C."""
+    views = MeshClient(the_running_mesh(data)).watch()
+    console = Console()
+    if as_json or not console.is_terminal:
+        show = choose_show(as_json)
+        for view in views:
+            show.note(
+                _line(view),
+                study_id=view.study.study_id,
+                revision=view.study.revision,
+                outcome=_outcome(view),
+                category=view.category,
+                reason=view.reason,
+            )
+        return
+    known: dict[str, StudyView] = {}
+    with Live(console=console, refresh_per_second=4) as live:
+        for view in views:
+            known[view.study.study_id] = view
+            live.update(_worklist(list(known.values())[-_ROWS:]))
+
+
+def _worklist(views: list[StudyView]) -> Table:
+    table = Table(title="studies", title_justify="left")
+    for name in ("study", "revision", "outcome", "now", "category", "reason"):
+        table.add_column(name)
+    for view in views:
+        table.add_row(
+            view.study.study_id[:8],
+            str(view.study.revision),
+            _outcome(view),
+            _now(view),
+            view.category,
+            view.reason,
+        )
+    return table
+
+
+def _line(view: StudyView) -> str:
+    words = (view.study.study_id, f"r{view.study.revision}", _outcome(view), _now(view))
+    return "  ".join(word for word in (*words, view.category, view.reason) if word)
+
+
+def _outcome(view: StudyView) -> str:
+    return StudyOutcome.Name(view.outcome).removeprefix("STUDY_OUTCOME_").lower()
+
+
+def _now(view: StudyView) -> str:
+    working = [stage for stage in view.stages if stage.state != events_pb2.STAGE_STATE_DONE]
+    return ", ".join(
+        f"{stage.stage} {STATE_WORDS[stage.state]} {stage.fraction:.0%}" for stage in working
+    )
