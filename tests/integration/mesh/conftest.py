@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import Broker
-from tests.support.mesh import ServiceProcess
+from tests.support.chassis import ServiceProcess
 from tests.support.postgres import postgres
 
 StartToy = Callable[..., ServiceProcess]

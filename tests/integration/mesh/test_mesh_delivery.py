@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lungmesh.mesh import envelope
 from lungmesh.v1.report_pb2 import ReportDelivered
 from tests.support.broker import Broker
-from tests.support.mesh import ServiceProcess, study_received, tap, until
+from tests.support.chassis import ServiceProcess, study_received, tap, until
 
 OUT = "report.delivered.routine"
 Toy = Callable[..., ServiceProcess]

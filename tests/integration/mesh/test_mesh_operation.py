@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 import httpx
@@ -14,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lungmesh.mesh import deadletter
 from lungmesh.mesh.settings import KafkaSettings
 from tests.support.broker import Broker
-from tests.support.mesh import ServiceProcess, study_received, tap, until
+from tests.support.chassis import ServiceProcess, study_received, tap, until
 
 OUT = "report.delivered.routine"
 Toy = Callable[..., ServiceProcess]
@@ -68,7 +67,7 @@ async def test_a_dead_letter_is_listed_with_its_reason_and_replayed_once(
         assert "ValueError: a bug" in letter.stack
         assert letter.original.startswith("study.received.routine/")
         assert 'media_type: "broken"' in letter.text()
-        Path(f"{service.diary}.mended").touch()
+        service.mend()
         assert deadletter.replay(kafka, "toy", [event_id]) == 1
         await until(lambda: any(r.topic == OUT for r in line.records), 15, "it goes through")
         assert deadletter.replay(kafka, "toy", None) == 0
@@ -91,7 +90,7 @@ async def test_a_failing_patient_is_parked_until_a_replay_while_others_go_on(
             lambda: len(deadletter.list_dead_letters(kafka, "ledger")) == 2, 15, "both are put by"
         )
         assert deadletter.show_dead_letter(kafka, second_id).behind == first_id
-        Path(f"{service.diary}.mended").touch()
+        service.mend()
         assert deadletter.replay(kafka, "ledger", None) == 2
         await until(lambda: len(line.records) == 3, 15, "both go through")
     order = [line.split()[2] for line in service.lines("end")]
@@ -100,7 +99,7 @@ async def test_a_failing_patient_is_parked_until_a_replay_while_others_go_on(
 
 def test_a_wrong_setting_stops_the_service_with_one_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.mesh.toy_main"],
+        [sys.executable, "-m", "tests.integration.mesh.toy", "toy"],
         env={"LUNGMESH_KAFKA__PARTITIONS": "none", "LUNGMESH_BLOBS_URL": "file:///tmp/x"},
         capture_output=True,
         text=True,
