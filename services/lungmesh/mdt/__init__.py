@@ -1,0 +1,1 @@
+"""The mdt service: what the multidisciplinary team needs to decide."""

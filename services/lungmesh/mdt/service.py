@@ -1,0 +1,108 @@
+"""The mdt service: its stage on the bus, and recommendations by gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf.message import Message
+
+from lungmesh.mdt import bts, recommend, staging
+from lungmesh.mdt.settings import MdtSettings
+from lungmesh.mesh import Context, Mesh, Service, Stage
+from lungmesh.mesh.blobs import BlobMissing, BlobStore
+from lungmesh.mesh.settings import load
+from lungmesh.v1 import mdt_pb2, mdt_pb2_grpc
+from lungmesh.v1.followup_pb2 import FollowupUpdated
+from lungmesh.v1.mdt_pb2 import MdtRecommended
+from lungmesh.v1.study_pb2 import StudyRef
+
+_MEDIA_TYPE = "application/x-protobuf"
+_KEY = re.compile(r".*/r(\d+)/mdt/recommendation\.pb")
+
+
+class MdtStage(Stage):
+    """Writes what the team needs to decide, and keeps it."""
+
+    name = "mdt"
+    consumes = (FollowupUpdated,)
+    produces = (MdtRecommended,)
+    version = "+".join("-".join(rules) for rules in (recommend.RULES, staging.EDITION, bts.RULES))
+
+    def __init__(self, settings: MdtSettings) -> None:
+        self.concurrency = settings.concurrency
+        self.deadline_seconds = settings.deadline_seconds
+
+    def handle(self, event: FollowupUpdated, ctx: Context) -> Sequence[Message]:
+        """Return the MdtRecommended of an exam."""
+        recommendation = recommend.recommend(event)
+        ctx.blobs.put(
+            key_of(event.study),
+            recommendation.SerializeToString(deterministic=True),
+            _MEDIA_TYPE,
+        )
+        return [recommendation]
+
+
+def key_of(study: StudyRef) -> str:
+    """Return the key of a study's recommendation in the object store."""
+    return f"{study.tenant}/{study.study_id}/r{study.revision}/mdt/recommendation.pb"
+
+
+def read_recommendation(
+    blobs: BlobStore, tenant: str, study_id: str, revision: int
+) -> MdtRecommended:
+    """Return a kept recommendation; revision 0 means the newest.
+
+    Raises BlobMissing when none is kept.
+    """
+    if revision == 0:
+        found = [_KEY.fullmatch(key) for key in blobs.keys(f"{tenant}/{study_id}/")]
+        revision = max((int(match[1]) for match in found if match), default=0)
+    if revision == 0:
+        raise BlobMissing("no recommendation is kept for this study")
+    study = StudyRef(tenant=tenant, study_id=study_id, revision=revision)
+    return MdtRecommended.FromString(blobs.get_key(key_of(study)))
+
+
+class MdtServicer(mdt_pb2_grpc.MdtServiceServicer):
+    """Answers with the stage's own handler, and from what it kept."""
+
+    def __init__(self, mesh: Mesh, stage: MdtStage) -> None:
+        self._mesh, self._stage = mesh, stage
+
+    async def Recommend(
+        self, request: mdt_pb2.RecommendRequest, context: grpc.aio.ServicerContext
+    ) -> mdt_pb2.RecommendResponse:
+        """Recommend for a given exam; nothing goes to the bus."""
+        event = await self._mesh.call(self._stage, request.event, MdtRecommended)
+        return mdt_pb2.RecommendResponse(event=event)
+
+    async def GetRecommendation(
+        self, request: mdt_pb2.GetRecommendationRequest, context: grpc.aio.ServicerContext
+    ) -> mdt_pb2.GetRecommendationResponse:
+        """Return a kept recommendation; NOT_FOUND when there is none."""
+        event = await asyncio.to_thread(
+            read_recommendation,
+            self._mesh.blobs,
+            request.tenant,
+            request.study_id,
+            request.revision,
+        )
+        return mdt_pb2.GetRecommendationResponse(event=event)
+
+
+def build(mesh: Mesh) -> Service:
+    """Return the service.
+
+    Raises SettingsError when a LUNGMESH_MDT__ setting is wrong.
+    """
+    stage = MdtStage(load(MdtSettings))
+
+    def register(server: grpc.aio.Server) -> Sequence[str]:
+        mdt_pb2_grpc.add_MdtServiceServicer_to_server(MdtServicer(mesh, stage), server)
+        return [mdt_pb2.DESCRIPTOR.services_by_name["MdtService"].full_name]
+
+    return Service(name="mdt", stages=[stage], register=register)
