@@ -1,0 +1,197 @@
+"""What the report says, as facts: every text, table and object is made from this and nothing else.
+
+Values are rounded to what a report states when they are read (`facts.py`). Identifiers stand apart
+in `ids`, so that they stay out of the content hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LUNG_RADS = "Lung-RADS"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network, rule set or algorithm and its version."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Exam:
+    """How the CT was made; None where its headers do not say. mm, kV, mGy, ml."""
+
+    study_date: str
+    manufacturer: str
+    model: str
+    kernel: str
+    kvp: float | None
+    slice_thickness_mm: float | None
+    ctdi_vol_mgy: float | None
+    contrast: bool | None
+    slice_count: int
+    slice_spacing_mm: float
+    pixel_spacing_mm: tuple[float, float]
+    lung_volume_ml: int
+
+
+@dataclass(frozen=True)
+class QcFinding:
+    """One breach of the quality rules."""
+
+    code: str
+    severity: str
+    message_en: str
+    message_zh: str
+
+
+@dataclass(frozen=True)
+class PriorExam:
+    """An earlier exam that this one was compared with."""
+
+    ids: dict[str, Any]
+    study_date: str
+    interval_days: int
+    registered: bool
+    registration_dice: float
+    resolved_count: int
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A sign measured from the image; score 0 … 1."""
+
+    name: str
+    score: float
+    present: bool
+
+
+@dataclass(frozen=True)
+class Risk:
+    """A published model's probability of malignancy, 0 … 1; a range where inputs are missing."""
+
+    model: Model
+    source: str
+    probability: float | None
+    low: float
+    high: float
+    missing: tuple[str, ...]
+    outside_intended_use: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PriorMatch:
+    """The same nodule in an earlier exam; changes are now minus then."""
+
+    ids: dict[str, Any]
+    study_date: str
+    interval_days: int
+    mean_diameter_mm: float
+    volume_mm3: int
+    diameter_change_mm: float
+    volume_change_percent: float
+    volume_doubling_time_days: int | None
+
+
+@dataclass(frozen=True)
+class Category:
+    """One guideline's word on a nodule or on the exam."""
+
+    guideline: Model
+    source: str
+    category: str
+    row: str
+    management_en: str
+    management_zh: str
+    next_exam_months: int | None
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """A nodule as the report states it; positions in LPS mm, sizes in mm, volumes in mm³."""
+
+    ids: dict[str, Any]
+    number: int
+    type: str
+    lobe: str
+    # InstanceNumber of the slice that the sizes were taken on.
+    slice_number: int
+    center_lps_mm: tuple[float, ...]
+    bbox_lps_mm: tuple[float, ...]
+    long_axis_mm: float
+    short_axis_mm: float
+    mean_diameter_mm: float
+    volume_mm3: int
+    mean_hu: int
+    mass_mg: int
+    solid_long_axis_mm: float
+    solid_mean_diameter_mm: float
+    solid_volume_mm3: int
+    consolidation_to_tumour_ratio: float
+    long_axis_lps_mm: tuple[float, ...]
+    short_axis_lps_mm: tuple[float, ...]
+    detection_score: float
+    detector: Model
+    signs: tuple[Sign, ...]
+    risks: tuple[Risk, ...]
+    growth: str
+    priors: tuple[PriorMatch, ...]
+    categories: tuple[Category, ...]
+
+    def category_of(self, guideline: str) -> str:
+        """Return a guideline's category for this nodule; empty when it gave none."""
+        return next((c.category for c in self.categories if c.guideline.name == guideline), "")
+
+
+@dataclass(frozen=True)
+class Content:
+    """The whole report."""
+
+    ids: dict[str, Any]
+    exam: Exam
+    clinical: dict[str, Any]
+    series_choice: dict[str, Any]
+    qc: tuple[QcFinding, ...]
+    priors: tuple[PriorExam, ...]
+    nodules: tuple[Nodule, ...]
+    categories: tuple[Category, ...]
+    models: tuple[Model, ...]
+
+    @property
+    def dominant(self) -> Nodule | None:
+        """The nodule that decides the exam's Lung-RADS category, the largest where several do."""
+        exam = next((c.category for c in self.categories if c.guideline.name == LUNG_RADS), "")
+        deciding = [n for n in self.nodules if exam and n.category_of(LUNG_RADS) == exam]
+        return max(
+            deciding or self.nodules, key=lambda n: (n.mean_diameter_mm, -n.number), default=None
+        )
+
+
+def content_sha256(content: Content, written: Iterable[str]) -> str:
+    """Return the hash of what was found, measured, categorised and written.
+
+    No identifier enters it, so the same pixels sent as another study give the same hash.
+
+    Parameters
+    ----------
+    written
+        The report's texts below their headings of identity.
+    """
+    facts = {"facts": _without_ids(asdict(content)), "written": list(written)}
+    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_ids(item) for name, item in value.items() if name != "ids"}
+    if isinstance(value, list | tuple):
+        return [_without_ids(item) for item in value]
+    return value

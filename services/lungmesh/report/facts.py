@@ -1,0 +1,254 @@
+"""Read the report's facts from the event, rounded once to what a report states.
+
+Sizes to 0.1 mm, volumes to 1 mm³, HU to 1, probabilities to 0.1 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from lungmesh.report.content import (
+    Category,
+    Content,
+    Exam,
+    Model,
+    Nodule,
+    PriorExam,
+    PriorMatch,
+    QcFinding,
+    Risk,
+    Sign,
+)
+from lungmesh.v1 import followup_pb2, nodule_pb2, study_pb2, volume_pb2
+
+_NODULE_TYPES = {
+    nodule_pb2.NODULE_TYPE_SOLID: "solid",
+    nodule_pb2.NODULE_TYPE_PART_SOLID: "part_solid",
+    nodule_pb2.NODULE_TYPE_NON_SOLID: "non_solid",
+    nodule_pb2.NODULE_TYPE_CALCIFIED: "calcified",
+    nodule_pb2.NODULE_TYPE_FAT_CONTAINING: "fat_containing",
+    nodule_pb2.NODULE_TYPE_AIRWAY: "airway",
+    nodule_pb2.NODULE_TYPE_ATYPICAL_CYST: "atypical_cyst",
+}
+_LOBES = {
+    nodule_pb2.LOBE_RIGHT_UPPER: "right_upper",
+    nodule_pb2.LOBE_RIGHT_MIDDLE: "right_middle",
+    nodule_pb2.LOBE_RIGHT_LOWER: "right_lower",
+    nodule_pb2.LOBE_LEFT_UPPER: "left_upper",
+    nodule_pb2.LOBE_LEFT_LOWER: "left_lower",
+}
+_GROWTH = {
+    nodule_pb2.GROWTH_CLASS_BASELINE: "baseline",
+    nodule_pb2.GROWTH_CLASS_NEW: "new",
+    nodule_pb2.GROWTH_CLASS_STABLE: "stable",
+    nodule_pb2.GROWTH_CLASS_GROWING: "growing",
+    nodule_pb2.GROWTH_CLASS_SLOWLY_GROWING: "slowly_growing",
+    nodule_pb2.GROWTH_CLASS_SHRINKING: "shrinking",
+    nodule_pb2.GROWTH_CLASS_NOT_EVALUABLE: "not_evaluable",
+}
+_SEVERITIES = {
+    volume_pb2.SEVERITY_NOTE: "note",
+    volume_pb2.SEVERITY_WARN: "warn",
+    volume_pb2.SEVERITY_REFUSE: "refuse",
+}
+_SEXES = {
+    study_pb2.SEX_FEMALE: "female",
+    study_pb2.SEX_MALE: "male",
+    study_pb2.SEX_OTHER: "other",
+}
+
+
+def from_event(event: followup_pb2.FollowupUpdated, headers: Sequence[Dataset]) -> Content:
+    """Read the facts of an event.
+
+    Parameters
+    ----------
+    headers
+        The slices' headers in z order, as `lungmesh.mesh.headers` keeps them.
+    """
+    exam, volume = event.exam, event.exam.volume
+    acquisition, geometry = volume.acquisition, volume.geometry
+    instance_numbers = {
+        str(header.SOPInstanceUID): int(header.get("InstanceNumber") or z + 1)
+        for z, header in enumerate(headers)
+    }
+    return Content(
+        ids={
+            "tenant": event.study.tenant,
+            "patient": event.study.patient,
+            "study_id": event.study.study_id,
+            "revision": event.study.revision,
+            "study_instance_uid": exam.study_instance_uid,
+            "series_instance_uid": volume.series_instance_uid,
+            "frame_of_reference_uid": volume.frame_of_reference_uid,
+        },
+        exam=Exam(
+            study_date=acquisition.study_date,
+            manufacturer=acquisition.manufacturer,
+            model=acquisition.manufacturer_model_name,
+            kernel=acquisition.convolution_kernel,
+            kvp=_optional(acquisition, "kvp", 1),
+            slice_thickness_mm=_optional(acquisition, "slice_thickness_mm", 3),
+            ctdi_vol_mgy=_optional(acquisition, "ctdi_vol_mgy", 2),
+            contrast=acquisition.contrast if acquisition.HasField("contrast") else None,
+            slice_count=geometry.size[2],
+            slice_spacing_mm=_round(geometry.spacing_mm[2], 3),
+            pixel_spacing_mm=(
+                _round(geometry.spacing_mm[0], 3),
+                _round(geometry.spacing_mm[1], 3),
+            ),
+            lung_volume_ml=round(exam.lung_volume_ml),
+        ),
+        clinical=_clinical(exam),
+        series_choice={
+            "ids": {
+                "chosen": exam.series_choice.chosen.series_instance_uid,
+                "others": [other.series_instance_uid for other in exam.series_choice.others],
+            },
+            "reason": exam.series_choice.chosen.reason,
+            "others": [other.reason for other in exam.series_choice.others],
+        },
+        qc=tuple(
+            QcFinding(f.code, _SEVERITIES[f.severity], f.message_en, f.message_zh)
+            for f in exam.qc_findings
+        ),
+        priors=tuple(_prior_exam(prior) for prior in event.priors),
+        nodules=tuple(
+            _nodule(nodule, instance_numbers)
+            for nodule in sorted(event.nodules, key=lambda nodule: nodule.number)
+        ),
+        categories=tuple(_category(category) for category in event.exam_categories),
+        models=_models(event),
+    )
+
+
+def _round(value: float, digits: int) -> float:
+    # No negative zero: it would print as -0.0.
+    return round(value, digits) + 0.0
+
+
+def _optional(message: Any, field: str, digits: int) -> float | None:
+    return _round(getattr(message, field), digits) if message.HasField(field) else None
+
+
+def _clinical(exam: volume_pb2.VolumeReady) -> dict[str, Any]:
+    """Return what is known of the patient, by field name; what is unknown is not in it."""
+    known: dict[str, Any] = {}
+    for field, value in exam.clinical.ListFields():
+        if field.name == "sex":
+            known["sex"] = _SEXES[value]
+        elif field.name == "fdg_uptake":
+            name = study_pb2.FdgUptake.Name(value)
+            known["fdg_uptake"] = name.removeprefix("FDG_UPTAKE_").lower()
+        else:
+            known[field.name] = value
+    return known
+
+
+def _model(model: volume_pb2.ModelVersion) -> Model:
+    return Model(model.name, model.version)
+
+
+def _models(event: followup_pb2.FollowupUpdated) -> tuple[Model, ...]:
+    named = [*event.exam.models, *event.models]
+    for nodule in event.nodules:
+        named += [nodule.detector, *(sign.model for sign in nodule.assessment.signs)]
+        named += [risk.model for risk in nodule.assessment.risks]
+    named += [category.guideline for category in event.exam_categories]
+    return tuple(dict.fromkeys(_model(model) for model in named if model.name))
+
+
+def _category(category: nodule_pb2.Category) -> Category:
+    months = category.next_exam_months if category.HasField("next_exam_months") else None
+    return Category(
+        guideline=_model(category.guideline),
+        source=category.source,
+        category=category.category,
+        row=category.row,
+        management_en=category.management_en,
+        management_zh=category.management_zh,
+        next_exam_months=months,
+        needs=tuple(category.needs),
+    )
+
+
+def _prior_exam(prior: followup_pb2.PriorExam) -> PriorExam:
+    return PriorExam(
+        ids={"study_id": prior.study_id, "resolved": list(prior.resolved_nodule_ids)},
+        study_date=prior.study_date,
+        interval_days=round(prior.interval_days),
+        registered=prior.registered,
+        registration_dice=_round(prior.registration_dice, 3),
+        resolved_count=len(prior.resolved_nodule_ids),
+    )
+
+
+def _risk(risk: nodule_pb2.RiskScore) -> Risk:
+    return Risk(
+        model=_model(risk.model),
+        source=risk.source,
+        probability=_optional(risk, "probability", 3),
+        low=_round(risk.low, 3),
+        high=_round(risk.high, 3),
+        missing=tuple(risk.missing),
+        outside_intended_use=tuple(risk.outside_intended_use),
+    )
+
+
+def _prior_match(prior: nodule_pb2.PriorMatch) -> PriorMatch:
+    time = _optional(prior, "volume_doubling_time_days", 0)
+    return PriorMatch(
+        ids={"study_id": prior.study_id, "nodule_id": prior.nodule_id},
+        study_date=prior.study_date,
+        interval_days=round(prior.interval_days),
+        mean_diameter_mm=_round(prior.mean_diameter_mm, 1),
+        volume_mm3=round(prior.volume_mm3),
+        diameter_change_mm=_round(prior.diameter_change_mm, 1),
+        volume_change_percent=_round(prior.volume_change_percent, 1),
+        volume_doubling_time_days=None if time is None else int(time),
+    )
+
+
+def _nodule(nodule: nodule_pb2.Nodule, instance_numbers: dict[str, int]) -> Nodule:
+    m = nodule.measurement
+    return Nodule(
+        ids={
+            "nodule_id": nodule.nodule_id,
+            "tracking_uid": nodule.tracking.tracking_uid,
+            "slice_sop_instance_uid": nodule.slice_sop_instance_uid,
+        },
+        number=nodule.number,
+        type=_NODULE_TYPES[nodule.type],
+        lobe=_LOBES[nodule.lobe],
+        slice_number=instance_numbers[nodule.slice_sop_instance_uid],
+        center_lps_mm=_each(nodule.center_lps_mm),
+        bbox_lps_mm=_each(nodule.bbox_lps_mm),
+        long_axis_mm=_round(m.long_axis_mm, 1),
+        short_axis_mm=_round(m.short_axis_mm, 1),
+        mean_diameter_mm=_round(m.mean_diameter_mm, 1),
+        volume_mm3=round(m.volume_mm3),
+        mean_hu=round(m.mean_hu),
+        mass_mg=round(m.mass_mg),
+        solid_long_axis_mm=_round(m.solid_long_axis_mm, 1),
+        solid_mean_diameter_mm=_round(m.solid_mean_diameter_mm, 1),
+        solid_volume_mm3=round(m.solid_volume_mm3),
+        consolidation_to_tumour_ratio=_round(m.consolidation_to_tumour_ratio, 2),
+        long_axis_lps_mm=_each(m.long_axis_lps_mm),
+        short_axis_lps_mm=_each(m.short_axis_lps_mm),
+        detection_score=_round(nodule.detection_score, 3),
+        detector=_model(nodule.detector),
+        signs=tuple(
+            Sign(sign.name, _round(sign.score, 2), sign.present) for sign in nodule.assessment.signs
+        ),
+        risks=tuple(_risk(risk) for risk in nodule.assessment.risks),
+        growth=_GROWTH.get(nodule.tracking.growth, "not_evaluable"),
+        priors=tuple(_prior_match(prior) for prior in nodule.tracking.priors),
+        categories=tuple(_category(category) for category in nodule.categories),
+    )
+
+
+def _each(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(_round(value, 1) for value in values)

@@ -1,0 +1,57 @@
+"""The report as plain text, one file a language."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from typing import Literal
+
+from lungmesh.report.content import Content
+from lungmesh.report.terms import Phrase, date
+from lungmesh.report.wording import NOTICE, TITLE, Section, sections
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+
+def body(content: Content, language: Language) -> str:
+    """Return the report below its heading of identity: what the content hash covers."""
+    return "\n\n".join("\n".join(_lines(section, language, "")) for section in sections(content))
+
+
+def report(content: Content, language: Language) -> str:
+    """Return the whole text, ending with a newline."""
+    title, notice = _in(TITLE, language), _in(NOTICE, language)
+    patient = _in(Phrase("Patient (pseudonym)", "患者（假名）"), language)
+    day = _in(Phrase("Exam date", "检查日期"), language)
+    unknown = _in(Phrase("not stated", "未注明"), language)
+    head = [
+        title,
+        "=" * _width(title),
+        notice,
+        "",
+        f"{patient}: {content.ids['patient']}",
+        f"{day}: {date(content.exam.study_date) or unknown}",
+    ]
+    return "\n".join(head) + "\n\n" + body(content, language) + "\n"
+
+
+def _lines(section: Section, language: Language, indent: str) -> Iterator[str]:
+    heading = _in(section.heading, language)
+    yield indent + heading
+    if not indent:
+        yield "-" * _width(heading)
+    for line in section.lines:
+        yield f"{indent}  {_in(line, language)}" if indent else _in(line, language)
+    for item in section.items:
+        yield ""
+        yield from _lines(item, language, indent + "  ")
+
+
+def _in(phrase: Phrase, language: Language) -> str:
+    return phrase.en if language == "en" else phrase.zh
+
+
+def _width(text: str) -> int:
+    """Return the columns of a text on a terminal; a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
