@@ -111,7 +111,7 @@ def _nodule(
     study = case.ready.study
     nodule_id = deterministic_id("nodule", study.study_id, number)
     key = f"{study.tenant}/{study.study_id}/r1/detection/mask_{number}"
-    x, y, zz = center
+    x, y, _ = center
     edge = grid.to_lps((index[0], index[1], z))[2]
     return nodule_pb2.Nodule(
         nodule_id=nodule_id,

@@ -151,7 +151,8 @@ def _comparison(content: Content) -> Iterator[Phrase]:
         en = f"CT of {when}, {prior.interval_days} days earlier: {_registered(prior).en}"
         zh = f"{when} CT（{prior.interval_days} 天前）：{_registered(prior).zh}"
         if prior.resolved_count:
-            en += f"; {prior.resolved_count} of its nodules have no counterpart now"
+            verb = "has" if prior.resolved_count == 1 else "have"
+            en += f"; {prior.resolved_count} of its nodules {verb} no counterpart now"
             zh += f"；其中 {prior.resolved_count} 个结节本次未见对应"
         yield Phrase(en + ".", zh + "。")
 

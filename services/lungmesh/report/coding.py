@@ -1,0 +1,88 @@
+"""Coded concepts of the DICOM objects: PS3.16, SNOMED CT, and our own where no standard has one."""
+
+from __future__ import annotations
+
+import re
+
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from lungmesh.report.content import Nodule
+from lungmesh.report.terms import GROWTH, NODULE_TYPES
+
+# Our own coding scheme (PS3.3 section 8.2: private designators begin with 99).
+SCHEME = "99LUNGMESH"
+
+MORPHOLOGY = codes.SCT.MorphologicallyAbnormalStructure
+NODULE = codes.SCT.Nodule
+RIGHT, LEFT = Code("24028007", "SCT", "Right"), Code("7771000", "SCT", "Left")
+# SNOMED CT names the upper and lower lobes without a side: the side is a modifier.
+LOBES = {
+    "right_upper": (codes.SCT.UpperLobeOfLung, RIGHT),
+    "right_middle": (codes.SCT.MiddleLobeOfRightLung, RIGHT),
+    "right_lower": (codes.SCT.LowerLobeOfLung, RIGHT),
+    "left_upper": (codes.SCT.UpperLobeOfLung, LEFT),
+    "left_lower": (codes.SCT.LowerLobeOfLung, LEFT),
+}
+CT_CHEST = Code("169069000", "SCT", "CT of chest")
+NODULE_TYPE = Code("nodule_type", SCHEME, "Nodule type")
+GROWTH_CLASS = Code("growth_class", SCHEME, "Growth class")
+DETECTION_SCORE = Code("detection_score", SCHEME, "Detection score")
+SOLID_DIAMETER = Code("solid_mean_diameter", SCHEME, "Mean diameter of solid part")
+DOUBLING_TIME = Code("volume_doubling_time", SCHEME, "Volume doubling time")
+NO_NODULE = Code("no_nodule", SCHEME, "No pulmonary nodule found")
+AUTOMATIC_FINDING = Code("automatic_finding", SCHEME, "Result of automatic reading")
+ONE = codes.UCUM.NoUnits
+DAYS = Code("d", "UCUM", "day")
+
+
+def nodule_type(nodule: Nodule) -> Code:
+    """Return the nodule's type as a code."""
+    return Code(nodule.type, SCHEME, NODULE_TYPES[nodule.type].en.capitalize())
+
+
+def growth(nodule: Nodule) -> Code:
+    """Return the nodule's growth class as a code."""
+    return Code(nodule.growth, SCHEME, GROWTH[nodule.growth].en.capitalize())
+
+
+def guideline(name: str, edition: str) -> Code:
+    """Return a guideline's category as a concept name."""
+    return Code(_value(f"{name}_{edition}"), SCHEME, f"{name} {edition} category"[:64])
+
+
+def category(name: str, edition: str, value: str) -> Code:
+    """Return one of a guideline's categories."""
+    return Code(_value(f"{name}_{edition}_{value}"), SCHEME, f"{name} {edition}: {value}"[:64])
+
+
+def sign(name: str, meaning: str) -> Code:
+    """Return a radiological sign as a concept name."""
+    return Code(_value(f"sign_{name}"), SCHEME, meaning.capitalize())
+
+
+def yes_no(present: bool) -> Code:
+    """Return SNOMED CT's present or absent."""
+    if present:
+        return Code("52101004", "SCT", "Present")
+    return Code("2667000", "SCT", "Absent")
+
+
+def concept(code: Code) -> CodedConcept:
+    """Return a code as highdicom takes it."""
+    return CodedConcept(code.value, code.scheme_designator, code.meaning)
+
+
+def scheme_identification() -> Dataset:
+    """Return the item that says whose coding scheme ours is (PS3.3 section C.12.1.1)."""
+    item = Dataset()
+    item.CodingSchemeDesignator = SCHEME
+    item.CodingSchemeName = "LungMesh"
+    item.CodingSchemeResponsibleOrganization = "LungMesh"
+    return item
+
+
+def _value(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

@@ -1,0 +1,196 @@
+"""DICOM SR: the measurements by TID 1500, a volumetric group (TID 1411) a nodule (PS3.16)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import highdicom as hd
+from highdicom.sr import (
+    AlgorithmIdentification,
+    Comprehensive3DSR,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from highdicom.sr import DeviceObserverIdentifyingAttributes as Device
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from lungmesh.mesh.ids import dicom_uid
+from lungmesh.report import coding
+from lungmesh.report.content import Content, Nodule
+from lungmesh.report.objects import (
+    DEVICE,
+    MANUFACTURER,
+    SERIAL,
+    SR_SERIES_NUMBER,
+    identity,
+    stamp,
+    study_datetime,
+)
+from lungmesh.report.terms import SIGNS, named
+
+Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+
+
+def structured_report(
+    content: Content, seg: Dataset | None, headers: Sequence[Dataset], version: str
+) -> Dataset:
+    """Return the SR of an exam.
+
+    Parameters
+    ----------
+    seg
+        The exam's SEG; None when there is no nodule, and the SR says that none was found.
+    headers
+        The source slices' headers in z order.
+    version
+        Version of the software that writes the object.
+    """
+    names = identity(content, "sr")
+    when = study_datetime(headers[0])
+    groups: list[Group]
+    if seg is None:
+        groups = [_none_found(content, headers)]
+    else:
+        groups = [_group(number, nodule, seg) for number, nodule in enumerate(content.nodules, 1)]
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_observer(version)),
+        procedure_reported=coding.CT_CHEST,
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    evidence = list(headers) if seg is None else [*headers, seg]
+    dataset = Comprehensive3DSR(
+        evidence=evidence,
+        content=report,
+        series_instance_uid=names.series_instance_uid,
+        series_number=SR_SERIES_NUMBER,
+        sop_instance_uid=names.sop_instance_uid,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=DEVICE,
+        software_versions=version,
+        device_serial_number=SERIAL,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        series_description="LungMesh nodule report",
+    )
+    dataset.CodingSchemeIdentificationSequence = [coding.scheme_identification()]
+    stamp(dataset, when)
+    return dataset
+
+
+def _observer(version: str) -> ObserverContext:
+    return ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=Device(
+            uid=dicom_uid("report", "device", version),
+            name=MANUFACTURER,
+            manufacturer_name=MANUFACTURER,
+            model_name=DEVICE,
+            serial_number=SERIAL,
+        ),
+    )
+
+
+def _group(
+    number: int, nodule: Nodule, seg: Dataset
+) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
+    lobe, side = coding.LOBES[nodule.lobe]
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=nodule.ids["tracking_uid"], identifier=f"Nodule {nodule.number}"
+        ),
+        referenced_segment=ReferencedSegment.from_segmentation(
+            segmentation=seg, segment_number=number
+        ),
+        finding_category=coding.MORPHOLOGY,
+        finding_type=coding.NODULE,
+        algorithm_id=AlgorithmIdentification(
+            name=nodule.detector.name, version=nodule.detector.version
+        ),
+        finding_sites=[FindingSite(anatomic_location=lobe, laterality=side)],
+        measurements=list(_measurements(nodule)),
+        qualitative_evaluations=list(_evaluations(nodule)),
+    )
+
+
+def _measurements(nodule: Nodule) -> Iterator[Measurement]:
+    mm, mm3, mean = codes.UCUM.Millimeter, codes.UCUM.CubicMillimeter, codes.SCT.Mean
+    hu = codes.UCUM.HounsfieldUnit
+    yield Measurement(codes.SCT.LongAxis, nodule.long_axis_mm, mm)
+    yield Measurement(codes.SCT.ShortAxis, nodule.short_axis_mm, mm)
+    yield Measurement(codes.SCT.Diameter, nodule.mean_diameter_mm, mm, derivation=mean)
+    yield Measurement(codes.SCT.Volume, nodule.volume_mm3, mm3)
+    yield Measurement(codes.DCM.AttenuationCoefficient, nodule.mean_hu, hu, derivation=mean)
+    if nodule.type in ("part_solid", "non_solid"):
+        yield Measurement(coding.SOLID_DIAMETER, nodule.solid_mean_diameter_mm, mm)
+    for prior in nodule.priors:
+        if prior.volume_doubling_time_days is not None:
+            days = prior.volume_doubling_time_days
+            yield Measurement(coding.DOUBLING_TIME, days, coding.DAYS)
+    yield Measurement(coding.DETECTION_SCORE, nodule.detection_score, coding.ONE)
+    for risk in nodule.risks:
+        # A range has no place in a measurement: where inputs are missing the texts hold it.
+        if risk.probability is not None:
+            yield Measurement(
+                codes.DCM.ProbabilityOfCancer,
+                round(risk.probability * 100, 1),
+                codes.UCUM.Percent,
+                algorithm_id=AlgorithmIdentification(
+                    name=risk.model.name, version=risk.model.version
+                ),
+            )
+
+
+def _evaluations(nodule: Nodule) -> Iterator[QualitativeEvaluation]:
+    yield QualitativeEvaluation(name=coding.NODULE_TYPE, value=coding.nodule_type(nodule))
+    yield QualitativeEvaluation(name=coding.GROWTH_CLASS, value=coding.growth(nodule))
+    for category in nodule.categories:
+        if category.category:
+            named_as = (category.guideline.name, category.guideline.version)
+            yield QualitativeEvaluation(
+                name=coding.guideline(*named_as),
+                value=coding.category(*named_as, category.category),
+            )
+    for sign in nodule.signs:
+        yield QualitativeEvaluation(
+            name=coding.sign(sign.name, named(SIGNS, sign.name).en),
+            value=coding.yes_no(sign.present),
+        )
+
+
+def _none_found(
+    content: Content, headers: Sequence[Dataset]
+) -> MeasurementsAndQualitativeEvaluations:
+    """Return a group that says that the exam was read and no nodule found."""
+    ids = content.ids
+    evaluations = [
+        QualitativeEvaluation(name=coding.AUTOMATIC_FINDING, value=coding.NO_NODULE),
+        *(
+            QualitativeEvaluation(
+                name=coding.guideline(c.guideline.name, c.guideline.version),
+                value=coding.category(c.guideline.name, c.guideline.version, c.category),
+            )
+            for c in content.categories
+            if c.category
+        ),
+    ]
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=dicom_uid("report", ids["tenant"], ids["study_id"], ids["revision"], "exam"),
+            identifier="Exam",
+        ),
+        finding_type=codes.SCT.Lung,
+        qualitative_evaluations=evaluations,
+        source_images=[hd.sr.SourceImageForMeasurementGroup.from_source_image(headers[0])],
+    )
