@@ -70,6 +70,7 @@ class Sign:
     name: str
     score: float
     present: bool
+    model: Model
 
 
 @dataclass(frozen=True)

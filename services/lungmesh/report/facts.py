@@ -186,6 +186,10 @@ def _prior_exam(prior: followup_pb2.PriorExam) -> PriorExam:
     )
 
 
+def _sign(sign: nodule_pb2.Sign) -> Sign:
+    return Sign(sign.name, _round(sign.score, 2), sign.present, _model(sign.model))
+
+
 def _risk(risk: nodule_pb2.RiskScore) -> Risk:
     return Risk(
         model=_model(risk.model),
@@ -240,9 +244,7 @@ def _nodule(nodule: nodule_pb2.Nodule, instance_numbers: dict[str, int]) -> Nodu
         short_axis_lps_mm=_each(m.short_axis_lps_mm),
         detection_score=_round(nodule.detection_score, 3),
         detector=_model(nodule.detector),
-        signs=tuple(
-            Sign(sign.name, _round(sign.score, 2), sign.present) for sign in nodule.assessment.signs
-        ),
+        signs=tuple(_sign(sign) for sign in nodule.assessment.signs),
         risks=tuple(_risk(risk) for risk in nodule.assessment.risks),
         growth=_GROWTH.get(nodule.tracking.growth, "not_evaluable"),
         priors=tuple(_prior_match(prior) for prior in nodule.tracking.priors),

@@ -11,6 +11,8 @@ from pydicom.dataset import Dataset
 from lungmesh.mesh.ids import dicom_uid
 from lungmesh.report.content import Content
 
+# Raised whenever the same event gives another report.
+VERSION = "1"
 MANUFACTURER = "LungMesh"
 DEVICE = "LungMesh report"
 SERIAL = "0"

@@ -19,6 +19,7 @@ from lungmesh.report.objects import (
     MANUFACTURER,
     SEG_SERIES_NUMBER,
     SERIAL,
+    VERSION,
     identity,
     stamp,
     study_datetime,
@@ -28,9 +29,7 @@ from lungmesh.report.wording import nodule_name
 Voxels = npt.NDArray[np.uint8]
 
 
-def segmentation(
-    content: Content, masks: Mapping[int, Box], headers: Sequence[Dataset], version: str
-) -> Dataset:
+def segmentation(content: Content, masks: Mapping[int, Box], headers: Sequence[Dataset]) -> Dataset:
     """Return the SEG of an exam with at least one nodule.
 
     Segment numbers run from 1 in the order of the nodules. Only slices that a nodule touches have
@@ -42,8 +41,6 @@ def segmentation(
         Each nodule's mask by its number: uint8 [z, y, x], the nodule where it is not 0.
     headers
         The source slices' headers in z order.
-    version
-        Version of the software that writes the object.
 
     Raises ValueError when there is no nodule.
     """
@@ -65,7 +62,7 @@ def segmentation(
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=DEVICE,
-        software_versions=version,
+        software_versions=VERSION,
         device_serial_number=SERIAL,
         content_label="NODULES",
         content_description="Pulmonary nodules",

@@ -31,6 +31,7 @@ from lungmesh.report.objects import (
     MANUFACTURER,
     SERIAL,
     SR_SERIES_NUMBER,
+    VERSION,
     identity,
     stamp,
     study_datetime,
@@ -40,9 +41,7 @@ from lungmesh.report.terms import SIGNS, named
 Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 
 
-def structured_report(
-    content: Content, seg: Dataset | None, headers: Sequence[Dataset], version: str
-) -> Dataset:
+def structured_report(content: Content, seg: Dataset | None, headers: Sequence[Dataset]) -> Dataset:
     """Return the SR of an exam.
 
     Parameters
@@ -51,8 +50,6 @@ def structured_report(
         The exam's SEG; None when there is no nodule, and the SR says that none was found.
     headers
         The source slices' headers in z order.
-    version
-        Version of the software that writes the object.
     """
     names = identity(content, "sr")
     when = study_datetime(headers[0])
@@ -62,7 +59,7 @@ def structured_report(
     else:
         groups = [_group(number, nodule, seg) for number, nodule in enumerate(content.nodules, 1)]
     report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_observer(version)),
+        observation_context=ObservationContext(observer_device_context=_observer()),
         procedure_reported=coding.CT_CHEST,
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
@@ -77,7 +74,7 @@ def structured_report(
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=DEVICE,
-        software_versions=version,
+        software_versions=VERSION,
         device_serial_number=SERIAL,
         is_complete=True,
         is_final=False,
@@ -89,11 +86,11 @@ def structured_report(
     return dataset
 
 
-def _observer(version: str) -> ObserverContext:
+def _observer() -> ObserverContext:
     return ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=Device(
-            uid=dicom_uid("report", "device", version),
+            uid=dicom_uid("report", "device", VERSION),
             name=MANUFACTURER,
             manufacturer_name=MANUFACTURER,
             model_name=DEVICE,

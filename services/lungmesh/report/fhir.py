@@ -1,0 +1,298 @@
+"""FHIR R4: the report as a Bundle of DiagnosticReport, Observations and what they refer to.
+
+Built and validated with fhir.resources' R4B models (4.3.0), which are those of R4 (4.0.1) for the
+resources and elements used here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fhir.resources.R4B.bundle import Bundle
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from lungmesh.mesh.ids import deterministic_id
+from lungmesh.report import coding
+from lungmesh.report.content import Category, Content, Nodule, Risk
+from lungmesh.report.objects import DEVICE, MANUFACTURER, VERSION
+from lungmesh.report.terms import date
+from lungmesh.report.wording import category_name, nodule_name, sections
+
+_SYSTEMS = {
+    "SCT": "http://snomed.info/sct",
+    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+    "UCUM": "http://unitsofmeasure.org",
+    coding.SCHEME: "urn:lungmesh:coding",
+}
+_CT_CHEST_REPORT = {
+    "coding": [{"system": "http://loinc.org", "code": "24627-2", "display": "CT Chest"}],
+    "text": "CT of the chest",
+}
+_IMAGING = {
+    "coding": [
+        {
+            "system": "http://terminology.hl7.org/CodeSystem/observation-category",
+            "code": "imaging",
+        }
+    ]
+}
+_MEDIA_TYPES = {".pdf": "application/pdf", ".txt": "text/plain; charset=utf-8"}
+
+
+def bundle(content: Content, forms: Mapping[str, bytes]) -> bytes:
+    """Return the Bundle as UTF-8 JSON, ending with a newline.
+
+    Every resource is preliminary: no radiologist has signed. The patient bears the pseudonym.
+
+    Parameters
+    ----------
+    forms
+        The report's readable files by name: the DiagnosticReport names them with size and hash.
+
+    Raises pydantic.ValidationError when the result is not valid FHIR.
+    """
+    builder = _Builder(content)
+    resources = [
+        builder.diagnostic_report(forms),
+        builder.patient(),
+        builder.device(),
+        builder.imaging_study(),
+        *builder.observations(),
+    ]
+    entries = [{"fullUrl": f"urn:uuid:{r['id']}", "resource": r} for r in resources]
+    made = Bundle.model_validate(
+        {
+            "resourceType": "Bundle",
+            "id": builder.id("bundle"),
+            "type": "collection",
+            "entry": entries,
+        }
+    )
+    return (made.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
+
+
+class _Builder:
+    """Makes the resources of one report, which refer to each other."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._day = date(content.exam.study_date)
+
+    def id(self, *parts: object) -> str:
+        """Return the id of a resource: the same study and revision gives the same."""
+        ids = self._content.ids
+        return deterministic_id("fhir", ids["tenant"], ids["study_id"], ids["revision"], *parts)
+
+    def _to(self, *parts: object) -> dict[str, str]:
+        return {"reference": f"urn:uuid:{self.id(*parts)}"}
+
+    def patient(self) -> dict[str, Any]:
+        identifier = {"system": "urn:lungmesh:pseudonym", "value": self._content.ids["patient"]}
+        return {
+            "resourceType": "Patient",
+            "id": self.id("patient"),
+            "identifier": [identifier],
+        }
+
+    def device(self) -> dict[str, Any]:
+        """The software that read and reported, with the version of each of its parts."""
+        return {
+            "resourceType": "Device",
+            "id": self.id("device"),
+            "status": "active",
+            "manufacturer": MANUFACTURER,
+            "deviceName": [{"name": DEVICE, "type": "model-name"}],
+            "version": [
+                {"type": {"text": name}, "value": version}
+                for name, version in [
+                    (DEVICE, VERSION),
+                    *((model.name, model.version) for model in self._content.models),
+                ]
+            ],
+        }
+
+    def imaging_study(self) -> dict[str, Any]:
+        content = self._content
+        ct = {"system": _SYSTEMS["DCM"], "code": "CT", "display": "Computed Tomography"}
+        out = {
+            "resourceType": "ImagingStudy",
+            "id": self.id("imaging-study"),
+            "status": "available",
+            "subject": self._to("patient"),
+            "identifier": [
+                {
+                    "system": "urn:dicom:uid",
+                    "value": f"urn:oid:{content.ids['study_instance_uid']}",
+                }
+            ],
+            "modality": [ct],
+            "series": [
+                {
+                    "uid": content.ids["series_instance_uid"],
+                    "modality": ct,
+                    "numberOfInstances": content.exam.slice_count,
+                    "bodySite": _coded(codes.SCT.Chest)["coding"][0],
+                }
+            ],
+        }
+        if self._day:
+            out["started"] = self._day
+        return out
+
+    def diagnostic_report(self, forms: Mapping[str, bytes]) -> dict[str, Any]:
+        content = self._content
+        impression = next(s for s in sections(content) if s.heading.en == "Impression")
+        out = {
+            "resourceType": "DiagnosticReport",
+            "id": self.id("report"),
+            "status": "preliminary",
+            "category": [
+                {
+                    "coding": [
+                        {
+                            "system": "http://terminology.hl7.org/CodeSystem/v2-0074",
+                            "code": "RAD",
+                            "display": "Radiology",
+                        }
+                    ]
+                }
+            ],
+            "code": _CT_CHEST_REPORT,
+            "subject": self._to("patient"),
+            "performer": [],
+            "imagingStudy": [self._to("imaging-study")],
+            "result": [self._to("nodule", n.number) for n in content.nodules],
+            "conclusion": "\n".join(
+                [*(line.en for line in impression.lines), *(line.zh for line in impression.lines)]
+            ),
+            "conclusionCode": [_category_code(c) for c in content.categories],
+            "presentedForm": [_attachment(name, data) for name, data in forms.items()],
+        }
+        if self._day:
+            out["effectiveDateTime"] = self._day
+        return {name: value for name, value in out.items() if value != []}
+
+    def observations(self) -> Iterator[dict[str, Any]]:
+        """A finding a nodule, and each of its measures as a member of it."""
+        for nodule in self._content.nodules:
+            members = list(self._members(nodule))
+            yield {
+                **self._observation(nodule, "nodule", coding.NODULE),
+                "id": self.id("nodule", nodule.number),
+                "valueCodeableConcept": {
+                    **_coded(coding.nodule_type(nodule)),
+                    "text": f"{nodule_name(nodule).en}; {nodule_name(nodule).zh}",
+                },
+                "hasMember": [{"reference": f"urn:uuid:{member['id']}"} for member in members],
+            }
+            yield from members
+
+    def _members(self, nodule: Nodule) -> Iterator[dict[str, Any]]:
+        for name, code, value, unit in (
+            ("long_axis", codes.SCT.LongAxis, nodule.long_axis_mm, "mm"),
+            ("short_axis", codes.SCT.ShortAxis, nodule.short_axis_mm, "mm"),
+            ("mean_diameter", codes.SCT.Diameter, nodule.mean_diameter_mm, "mm"),
+            ("volume", codes.SCT.Volume, nodule.volume_mm3, "mm3"),
+            ("mean_hu", codes.DCM.MeanAttenuationCoefficient, nodule.mean_hu, "[hnsf'U]"),
+            ("detection_score", coding.DETECTION_SCORE, nodule.detection_score, "1"),
+        ):
+            yield {
+                **self._observation(nodule, name, code),
+                "valueQuantity": _quantity(value, unit),
+            }
+        for risk in nodule.risks:
+            yield {
+                **self._observation(
+                    nodule, f"risk {risk.model.name} {risk.model.version}", _CANCER
+                ),
+                **_probability(risk),
+                "method": {"text": f"{risk.model.name} {risk.model.version} ({risk.source})"},
+            }
+        for category in nodule.categories:
+            if category.category:
+                edition = (category.guideline.name, category.guideline.version)
+                yield {
+                    **self._observation(nodule, f"category {edition}", coding.guideline(*edition)),
+                    "valueCodeableConcept": _category_code(category),
+                }
+
+    def _observation(self, nodule: Nodule, name: str, code: Code) -> dict[str, Any]:
+        lobe, side = coding.LOBES[nodule.lobe]
+        out = {
+            "resourceType": "Observation",
+            "id": self.id("nodule", nodule.number, name),
+            "status": "preliminary",
+            "identifier": [
+                {
+                    "system": "urn:dicom:uid",
+                    "value": f"urn:oid:{nodule.ids['tracking_uid']}",
+                }
+            ],
+            "category": [_IMAGING],
+            "code": _coded(code),
+            "subject": self._to("patient"),
+            "device": self._to("device"),
+            "derivedFrom": [self._to("imaging-study")],
+            "bodySite": {
+                "coding": [*_coded(lobe)["coding"], *_coded(side)["coding"]],
+                "text": nodule_name(nodule).en.rsplit(", ", 1)[-1],
+            },
+        }
+        if self._day:
+            out["effectiveDateTime"] = self._day
+        return out
+
+
+_CANCER = codes.DCM.ProbabilityOfCancer
+
+
+def _coded(code: Code) -> dict[str, Any]:
+    return {
+        "coding": [
+            {
+                "system": _SYSTEMS[code.scheme_designator],
+                "code": code.value,
+                "display": code.meaning,
+            }
+        ]
+    }
+
+
+def _category_code(category: Category) -> dict[str, Any]:
+    out: dict[str, Any] = {"text": category_name(category).en}
+    if category.category:
+        edition = (category.guideline.name, category.guideline.version)
+        out |= _coded(coding.category(*edition, category.category))
+    return out
+
+
+def _quantity(value: float, unit: str) -> dict[str, Any]:
+    return {"value": value, "unit": unit, "system": _SYSTEMS["UCUM"], "code": unit}
+
+
+def _probability(risk: Risk) -> dict[str, Any]:
+    """A value where every input is known, else the range over the unknown ones."""
+    if risk.probability is not None:
+        return {"valueQuantity": _quantity(round(risk.probability * 100, 1), "%")}
+    return {
+        "valueRange": {
+            "low": _quantity(round(risk.low * 100, 1), "%"),
+            "high": _quantity(round(risk.high * 100, 1), "%"),
+        }
+    }
+
+
+def _attachment(name: str, data: bytes) -> dict[str, Any]:
+    digest = hashlib.sha1(data, usedforsecurity=False).digest()
+    return {
+        "contentType": _MEDIA_TYPES[name[name.rindex(".") :]],
+        "title": name,
+        "url": name,
+        "size": len(data),
+        # FHIR's Attachment.hash is a SHA-1.
+        "hash": base64.b64encode(digest).decode(),
+    }
