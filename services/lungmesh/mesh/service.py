@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.settings import MeshSettings
 from lungmesh.mesh.stage import Stage
+from lungmesh.mesh.telemetry import Metrics
 
 M = TypeVar("M", bound=Message)
 
@@ -24,6 +25,8 @@ class Mesh(Protocol):
 
     settings: MeshSettings
     blobs: BlobStore
+    # A service adds its own metrics to `metrics.registry`.
+    metrics: Metrics
 
     @property
     def sessions(self) -> async_sessionmaker[AsyncSession]:
