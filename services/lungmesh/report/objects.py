@@ -16,6 +16,8 @@ VERSION = "1"
 MANUFACTURER = "LungMesh"
 DEVICE = "LungMesh report"
 SERIAL = "0"
+# UTF-8: the patient's name, when it comes back, may be Chinese.
+CHARACTER_SET = "ISO_IR 192"
 # Series numbers that scanners seldom use.
 SEG_SERIES_NUMBER, SR_SERIES_NUMBER = 9701, 9702
 _UNKNOWN_DATE, _UNKNOWN_TIME = "19000101", "000000"

@@ -254,8 +254,9 @@ def _key_images(content: Content, pictures: Mapping[str, bytes]) -> Iterator[Flo
             continue
         name = nodule_name(nodule)
         size = f"{nodule.mean_diameter_mm:.1f} mm, {nodule.volume_mm3} mm³"
+        number = f'<font name="{_STRONG}">{nodule.number}</font>&nbsp;'
         caption = Paragraph(
-            f'<font name="{_STRONG}">{nodule.number}</font>&nbsp; {escape(name.en)} · {escape(name.zh)} · {size}',
+            f"{number} {escape(name.en)} · {escape(name.zh)} · {size}",
             _style(8),
         )
         row = Table(
@@ -321,7 +322,7 @@ class _NumberedCanvas(Canvas):  # type: ignore[misc]
     """Draws head and foot once the number of pages is known."""
 
     def __init__(self, *arguments: Any, foot: str, **options: Any) -> None:
-        super().__init__(*arguments, **{**options, "initialFontName": _TEXT})
+        super().__init__(*arguments, **options)
         self._foot = foot
         self._pages: list[dict[str, Any]] = []
 

@@ -15,6 +15,7 @@ from lungmesh.report import coding
 from lungmesh.report.content import Content, Nodule
 from lungmesh.report.keyimages import Box
 from lungmesh.report.objects import (
+    CHARACTER_SET,
     DEVICE,
     MANUFACTURER,
     SEG_SERIES_NUMBER,
@@ -63,6 +64,7 @@ def segmentation(content: Content, masks: Mapping[int, Box], headers: Sequence[D
         manufacturer=MANUFACTURER,
         manufacturer_model_name=DEVICE,
         software_versions=VERSION,
+        specific_character_set=CHARACTER_SET,
         device_serial_number=SERIAL,
         content_label="NODULES",
         content_description="Pulmonary nodules",

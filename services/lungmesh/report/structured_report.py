@@ -27,6 +27,7 @@ from lungmesh.mesh.ids import dicom_uid
 from lungmesh.report import coding
 from lungmesh.report.content import Content, Nodule
 from lungmesh.report.objects import (
+    CHARACTER_SET,
     DEVICE,
     MANUFACTURER,
     SERIAL,
@@ -75,6 +76,7 @@ def structured_report(content: Content, seg: Dataset | None, headers: Sequence[D
         manufacturer=MANUFACTURER,
         manufacturer_model_name=DEVICE,
         software_versions=VERSION,
+        specific_character_set=CHARACTER_SET,
         device_serial_number=SERIAL,
         is_complete=True,
         is_final=False,

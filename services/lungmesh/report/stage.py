@@ -1,0 +1,170 @@
+"""The stage: FollowupUpdated in, every artefact written, ReportReady out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from google.protobuf.message import Message
+from pydicom.dataset import Dataset
+
+from lungmesh.mesh import Context, Stage
+from lungmesh.mesh.arrays import open_array, read_array
+from lungmesh.mesh.blobs import BlobMissing, BlobStore
+from lungmesh.mesh.geometry import Grid
+from lungmesh.mesh.headers import read_headers
+from lungmesh.report import fhir, text
+from lungmesh.report.content import Content, Nodule, content_sha256
+from lungmesh.report.facts import from_event
+from lungmesh.report.keyimages import Box, box_around, key_images
+from lungmesh.report.objects import VERSION
+from lungmesh.report.pdf import pdf
+from lungmesh.report.segmentation import segmentation
+from lungmesh.report.settings import ReportSettings
+from lungmesh.report.structured_report import structured_report
+from lungmesh.report.summary import summary
+from lungmesh.v1 import followup_pb2, nodule_pb2, report_pb2, volume_pb2
+
+_MEDIA_TYPES = {
+    "json": "application/json",
+    "txt": "text/plain; charset=utf-8",
+    "pdf": "application/pdf",
+    "dcm": "application/dicom",
+    "png": "image/png",
+}
+
+
+class ReportStage(Stage):
+    """Writes the report in every form that leaves the mesh."""
+
+    name = "report"
+    consumes = (followup_pb2.FollowupUpdated,)
+    produces = (report_pb2.ReportReady,)
+    version = VERSION
+
+    def __init__(self, settings: ReportSettings) -> None:
+        self._key_image_nodules = settings.key_image_nodules
+        self.concurrency = settings.concurrency
+        self.deadline_seconds = settings.deadline_seconds
+
+    def handle(self, event: followup_pb2.FollowupUpdated, ctx: Context) -> Sequence[Message]:
+        """Write every artefact and the index of the report."""
+        volume = event.exam.volume
+        headers = read_headers(ctx.blobs, volume.headers)
+        content = from_event(event, headers)
+        written = {language: text.body(content, language) for language in text.LANGUAGES}
+        digest = content_sha256(content, written.values())
+        masks = _masks(ctx.blobs, event.nodules)
+        ctx.progress(0.1, "drawing key images")
+        shown = self._shown(content)
+        pictures = dict(_pictures(ctx, volume, shown, masks))
+        ctx.progress(0.5, "writing DICOM objects")
+        objects = dict(_objects(content, masks, headers))
+        ctx.progress(0.75, "writing texts")
+        readable = {
+            "report.zh.txt": text.report(content, "zh").encode(),
+            "report.en.txt": text.report(content, "en").encode(),
+            "report.pdf": pdf(content, pictures, digest),
+        }
+        files = {
+            "summary.json": summary(content, digest),
+            **readable,
+            **objects,
+            **pictures,
+            "fhir.json": fhir.bundle(content, readable),
+        }
+        ctx.progress(0.9, "keeping the report")
+        study = event.study
+        prefix = f"{study.tenant}/{study.study_id}/r{study.revision}/{self.name}"
+        ready = report_pb2.ReportReady(
+            study=study,
+            content_sha256=digest,
+            artefacts=[
+                report_pb2.Artefact(
+                    name=name,
+                    content=ctx.blobs.put(
+                        f"{prefix}/{name}", data, _MEDIA_TYPES[name.rsplit(".", 1)[1]]
+                    ),
+                )
+                for name, data in files.items()
+            ],
+            exam_categories=event.exam_categories,
+            nodule_count=len(content.nodules),
+            models=[
+                volume_pb2.ModelVersion(name=model.name, version=model.version)
+                for model in content.models
+            ],
+        )
+        # Last, so that a report that can be found is whole.
+        ctx.blobs.put(
+            _index_key(study.tenant, study.study_id, study.revision),
+            ready.SerializeToString(deterministic=True),
+        )
+        return [ready]
+
+    def _shown(self, content: Content) -> list[Nodule]:
+        """Return the nodules that get key images: the first by number, and the deciding one."""
+        first = content.nodules[: self._key_image_nodules]
+        lead = content.dominant
+        if lead is not None and self._key_image_nodules and lead not in first:
+            return [*first[:-1], lead]
+        return list(first)
+
+
+def find_report(
+    blobs: BlobStore, tenant: str, study_id: str, revision: int
+) -> report_pb2.ReportReady:
+    """Return the event of a written report; revision 0 means the newest.
+
+    Raises BlobMissing when there is none.
+    """
+    if revision:
+        key = _index_key(tenant, study_id, revision)
+    else:
+        keys = list(blobs.keys(f"{tenant}/{study_id}/report"))
+        if not keys:
+            raise BlobMissing("no report of this study is written")
+        key = keys[-1]
+    return report_pb2.ReportReady.FromString(blobs.get_key(key))
+
+
+def _index_key(tenant: str, study_id: str, revision: int) -> str:
+    # Beside the revisions, and in their order as text, so that the newest is found at once.
+    return f"{tenant}/{study_id}/report/r{revision:010d}"
+
+
+def _masks(blobs: BlobStore, nodules: Sequence[nodule_pb2.Nodule]) -> dict[int, Box]:
+    masks = {}
+    for nodule in nodules:
+        x, y, z = nodule.mask.offset
+        masks[nodule.number] = Box(read_array(blobs, nodule.mask.voxels), (x, y, z))
+    return masks
+
+
+def _pictures(
+    ctx: Context, volume: volume_pb2.Volume, nodules: Sequence[Nodule], masks: dict[int, Box]
+) -> Iterator[tuple[str, bytes]]:
+    grid = Grid.from_proto(volume.geometry)
+    hu = open_array(ctx.blobs, volume.hu)
+    for done, nodule in enumerate(nodules, 1):
+        z, y, x = box_around(nodule, grid)
+        around = Box(np.asarray(hu[z, y, x]), (x.start, y.start, z.start))
+        for plane, png in key_images(nodule, around, masks[nodule.number], grid):
+            yield f"key_{nodule.number}_{plane}.png", png
+        ctx.progress(0.1 + 0.4 * done / len(nodules), "drawing key images")
+
+
+def _objects(
+    content: Content, masks: dict[int, Box], headers: Sequence[Dataset]
+) -> Iterator[tuple[str, bytes]]:
+    seg = segmentation(content, masks, headers) if content.nodules else None
+    yield "sr.dcm", _encoded(structured_report(content, seg, headers))
+    if seg is not None:
+        yield "seg.dcm", _encoded(seg)
+
+
+def _encoded(dataset: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
