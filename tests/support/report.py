@@ -1,4 +1,4 @@
-"""A realistic FollowupUpdated with its arrays in a blob store: the demo CT, its nodule a sphere."""
+"""A FollowupUpdated with its arrays in a blob store: on the demo CT, or on a small made-up one."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 
-from lungmesh.demo.case import CaseTruth, write_small_case
-from lungmesh.mesh import Context
+from lungmesh.demo.case import write_small_case
+from lungmesh.mesh import Context, ids
 from lungmesh.mesh.arrays import read_array, write_array
 from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.geometry import Grid
-from lungmesh.mesh.headers import read_headers
+from lungmesh.mesh.headers import read_headers, write_headers
 from lungmesh.mesh.ids import deterministic_id, dicom_uid
 from lungmesh.mesh.stage import run_stage
+from lungmesh.preprocess.identity import without_identity
 from lungmesh.preprocess.settings import PreprocessSettings
 from lungmesh.preprocess.stage import PreprocessStage
 from lungmesh.v1 import followup_pb2, nodule_pb2, study_pb2, volume_pb2
-from tests.support.preprocess import receive
+from tests.support.preprocess import PSEUDONYM, TENANT, receive
 
 CENTER = (56.2, 86.2, -115.9)
 RADIUS_MM = 14.8
@@ -32,22 +35,21 @@ LUNG_RADS = volume_pb2.ModelVersion(name="Lung-RADS", version="v2022")
 C_LUNG_RADS = volume_pb2.ModelVersion(name="C-Lung-RADS", version="2024")
 
 
+CLINICAL = study_pb2.ClinicalContext(age_years=66, sex=study_pb2.SEX_FEMALE, ever_smoker=True)
+
+
 @dataclass(frozen=True)
 class Case:
-    """A read CT in a blob store, and the files that were sent."""
+    """A read CT in a blob store."""
 
     blobs: BlobStore
     ready: volume_pb2.VolumeReady
-    files: tuple[Path, ...]
-    truth: CaseTruth
 
 
-def read_case(
-    root: Path, seed: str = "report-test", patient_id: str = "PAT-1", keep_every: int = 2
-) -> Case:
+def read_case(root: Path, seed: str = "report-test", keep_every: int = 2) -> Case:
     """Write the small demo CT below a folder and have the real preprocess stage read it."""
-    truth = write_small_case(root / f"dicom-{seed}", patient_id, seed, keep_every)
-    files = tuple(sorted((root / f"dicom-{seed}").iterdir()))
+    write_small_case(root / f"dicom-{seed}", "PAT-1", seed, keep_every)
+    files = sorted((root / f"dicom-{seed}").iterdir())
     blobs = BlobStore(f"file://{root}/blobs")
     event = receive(blobs, files)
     outputs = asyncio.run(
@@ -55,10 +57,92 @@ def read_case(
     )
     ready = outputs[0]
     assert isinstance(ready, volume_pb2.VolumeReady)
-    ready.clinical.CopyFrom(
-        study_pb2.ClinicalContext(age_years=66, sex=study_pb2.SEX_FEMALE, ever_smoker=True)
+    ready.clinical.CopyFrom(CLINICAL)
+    return Case(blobs, ready)
+
+
+def made_up_case(root: Path, seed: str = "made-up", patient: str = PSEUDONYM) -> Case:
+    """Keep a made-up volume of 96 x 96 x 50 voxels: lung density with two dense spheres in it."""
+    blobs = BlobStore(f"file://{root}/blobs")
+    identity = np.eye(3)
+    grid = Grid(
+        size=(96, 96, 50),
+        spacing=(2.0, 2.0, 2.5),
+        origin=(-100.0, -20.0, -150.0),
+        direction=tuple((row[0], row[1], row[2]) for row in identity.tolist()),
     )
-    return Case(blobs, ready, files, truth)
+    hu = np.full(grid.shape, -850, np.int16)
+    axes = np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")
+    places = grid.to_lps(np.stack(axes[::-1], axis=-1))
+    for center, radius in ((CENTER, RADIUS_MM), (SECOND_CENTER, SECOND_RADIUS_MM)):
+        hu[np.linalg.norm(places - center, axis=-1) <= radius] = 30
+    study_uid, series_uid, frame_uid = (dicom_uid(seed, kind) for kind in ("st", "se", "fr"))
+    study_id = ids.study_id(TENANT, study_uid)
+    prefix = f"{TENANT}/{study_id}/r1/preprocess"
+    headers = [
+        _header(grid, z, seed, study_uid, series_uid, frame_uid, patient)
+        for z in range(grid.size[2])
+    ]
+    ready = volume_pb2.VolumeReady(
+        study=study_pb2.StudyRef(
+            tenant=TENANT,
+            patient=patient,
+            study_id=study_id,
+            revision=1,
+            priority=study_pb2.PRIORITY_ROUTINE,
+        ),
+        study_instance_uid=study_uid,
+        clinical=CLINICAL,
+        series_choice=volume_pb2.SeriesChoice(
+            chosen=volume_pb2.SeriesVerdict(series_instance_uid=series_uid, reason="the only one")
+        ),
+        volume=volume_pb2.Volume(
+            series_instance_uid=series_uid,
+            frame_of_reference_uid=frame_uid,
+            geometry=grid.to_proto(),
+            hu=write_array(blobs, f"{prefix}/hu", hu),
+            lobes=write_array(blobs, f"{prefix}/lobes", np.ones(grid.shape, np.uint8)),
+            headers=write_headers(blobs, f"{prefix}/headers.zip", headers),
+            acquisition=volume_pb2.Acquisition(
+                study_date="20000101", manufacturer="Maker", kvp=120, slice_thickness_mm=2.5
+            ),
+        ),
+        qc_findings=[
+            volume_pb2.QcFinding(
+                code="slice_thickness",
+                severity=volume_pb2.SEVERITY_NOTE,
+                message_en="Slices of 2.5 mm are thicker than 1.25 mm.",
+                message_zh="层厚 2.5 mm，超过 1.25 mm。",
+            )
+        ],
+        lung_volume_ml=4321.4,
+        models=[volume_pb2.ModelVersion(name="lung-mask", version="1")],
+    )
+    return Case(blobs, ready)
+
+
+def _header(
+    grid: Grid, z: int, seed: str, study_uid: str, series_uid: str, frame_uid: str, patient: str
+) -> Dataset:
+    """Return a slice's header as preprocess keeps it."""
+    header = Dataset()
+    header.SOPClassUID = CTImageStorage
+    header.SOPInstanceUID = dicom_uid(seed, "instance", z)
+    header.StudyInstanceUID, header.SeriesInstanceUID = study_uid, series_uid
+    header.FrameOfReferenceUID = frame_uid
+    header.Modality = "CT"
+    header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    header.StudyDate, header.StudyTime = "20000101", "103000"
+    header.SeriesNumber, header.InstanceNumber = 1, grid.size[2] - z
+    header.ImagePositionPatient = grid.to_lps((0, 0, z)).tolist()
+    header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    header.PixelSpacing = [grid.spacing[1], grid.spacing[0]]
+    header.SliceThickness = grid.spacing[2]
+    header.Rows, header.Columns, header.SamplesPerPixel = grid.size[1], grid.size[0], 1
+    header.PhotometricInterpretation = "MONOCHROME2"
+    header.BitsAllocated = header.BitsStored = 16
+    header.HighBit, header.PixelRepresentation = 15, 1
+    return without_identity(header, patient)
 
 
 def followup(case: Case, nodules: int = 2, prior: bool = True) -> followup_pb2.FollowupUpdated:
@@ -110,7 +194,7 @@ def _nodule(
     ]
     study = case.ready.study
     nodule_id = deterministic_id("nodule", study.study_id, number)
-    key = f"{study.tenant}/{study.study_id}/r1/detection/mask_{number}"
+    key = f"{study.tenant}/{study.study_id}/r{study.revision}/detection/mask_{number}"
     x, y, _ = center
     edge = grid.to_lps((index[0], index[1], z))[2]
     return nodule_pb2.Nodule(
