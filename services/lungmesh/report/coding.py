@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from highdicom.sr import CodedConcept
@@ -14,6 +15,7 @@ from lungmesh.report.terms import GROWTH, NODULE_TYPES
 
 # Our own coding scheme (PS3.3 section 8.2: private designators begin with 99).
 SCHEME = "99LUNGMESH"
+_CODE_VALUE_LENGTH = 16
 
 MORPHOLOGY = codes.SCT.MorphologicallyAbnormalStructure
 NODULE = codes.SCT.Nodule
@@ -30,10 +32,10 @@ CT_CHEST = Code("169069000", "SCT", "CT of chest")
 NODULE_TYPE = Code("nodule_type", SCHEME, "Nodule type")
 GROWTH_CLASS = Code("growth_class", SCHEME, "Growth class")
 DETECTION_SCORE = Code("detection_score", SCHEME, "Detection score")
-SOLID_DIAMETER = Code("solid_mean_diameter", SCHEME, "Mean diameter of solid part")
-DOUBLING_TIME = Code("volume_doubling_time", SCHEME, "Volume doubling time")
+SOLID_DIAMETER = Code("solid_diameter", SCHEME, "Mean diameter of solid part")
+DOUBLING_TIME = Code("doubling_time", SCHEME, "Volume doubling time")
 NO_NODULE = Code("no_nodule", SCHEME, "No pulmonary nodule found")
-AUTOMATIC_FINDING = Code("automatic_finding", SCHEME, "Result of automatic reading")
+AUTOMATIC_FINDING = Code("reading_result", SCHEME, "Result of automatic reading")
 ONE = codes.UCUM.NoUnits
 DAYS = Code("d", "UCUM", "day")
 
@@ -85,4 +87,8 @@ def scheme_identification() -> Dataset:
 
 
 def _value(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    """Return a Code Value: an SH, so at most 16 characters; a longer one ends in its hash."""
+    plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    if len(plain) <= _CODE_VALUE_LENGTH:
+        return plain
+    return f"{plain[:9]}_{hashlib.sha256(plain.encode()).hexdigest()[:6]}"

@@ -59,3 +59,6 @@ def stamp(dataset: Dataset, when: datetime) -> None:
     for keyword in ("InstanceCreationTime", "ContentTime", "SeriesTime"):
         if keyword in dataset:
             setattr(dataset, keyword, when.strftime("%H%M%S"))
+    for item in dataset.get("ContributingEquipmentSequence", []):
+        if "ContributionDateTime" in item:
+            del item.ContributionDateTime
