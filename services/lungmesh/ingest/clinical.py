@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from pydicom.dataset import Dataset
 
-from lungmesh.ingest.header import text
+from lungmesh.ingest.part10 import text
 from lungmesh.v1.study_pb2 import SEX_FEMALE, SEX_MALE, SEX_OTHER, ClinicalContext, Sex
 
 _YEARS_OF_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}

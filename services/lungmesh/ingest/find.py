@@ -8,9 +8,9 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from lungmesh.ingest import store
-from lungmesh.ingest.header import text
 from lungmesh.ingest.identity import Vault
 from lungmesh.ingest.loader import Loader
+from lungmesh.ingest.part10 import text
 from lungmesh.ingest.status import failure
 from lungmesh.ingest.store import StudyRow
 from lungmesh.mesh.errors import Unavailable

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from cryptography.fernet import Fernet, InvalidToken
 from pydicom.dataset import Dataset
 
-from lungmesh.ingest.header import text
+from lungmesh.ingest.part10 import text
 from lungmesh.mesh.errors import MeshError
 
 

@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from lungmesh.ingest.header import Header, check_file, data_set_offset, text
+from lungmesh.ingest.header import Header, check_file
 from lungmesh.ingest.index import Index
 from lungmesh.ingest.metrics import IngestMetrics
+from lungmesh.ingest.part10 import read_meta
 from lungmesh.ingest.refusals import REFUSALS, SUCCESS, Rejection
 from lungmesh.ingest.spool import Spool, Spooled
 from lungmesh.mesh.blobs import BlobStore
@@ -253,11 +254,10 @@ class Intake:
         if asked_study and asked_study != header.study_instance_uid:
             raise Rejection("wrong_study", "StudyInstanceUID is another than in the request")
         tenant = file.tenant
-        dataset = header.dataset
         patient = self.lookup(
             tenant,
-            text(dataset, "PatientID"),
-            text(dataset, "IssuerOfPatientID"),
+            header.patient_id,
+            header.issuer_of_patient_id,
             header.study_instance_uid,
         )
         claim = self.index.claim(tenant, header, patient, file, at)
@@ -284,7 +284,7 @@ class Intake:
             before = self.blobs.get_key(
                 instance_key(tenant, header.study_instance_uid, header.sop_instance_uid)
             )
-        if before[data_set_offset(before) :] != data[data_set_offset(data) :]:
+        if before[read_meta(before)[1] :] != data[read_meta(data)[1] :]:
             raise Rejection(
                 "conflicting_instance",
                 "Another object with this SOPInstanceUID is there, and objects never change",

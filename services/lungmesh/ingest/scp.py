@@ -6,7 +6,6 @@ Each association has threads of its own; a bad object never ends its association
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +22,7 @@ from lungmesh.ingest.refusals import SUCCESS
 from lungmesh.ingest.settings import IngestSettings
 from lungmesh.ingest.status import failure
 from lungmesh.ingest.syntaxes import COMPANIONS, CT, REFUSED, TRANSFER_SYNTAXES
+from lungmesh.ingest.transport import tune
 from lungmesh.mesh.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Scp:
                 (host, port),
                 block=False,
                 evt_handlers=[
-                    (evt.EVT_CONN_OPEN, _without_delay),
+                    (evt.EVT_CONN_OPEN, tune),
                     (evt.EVT_REQUESTED, self._requested),
                     (evt.EVT_C_ECHO, lambda event: SUCCESS),
                     (evt.EVT_C_STORE, self._store),
@@ -129,10 +129,3 @@ class Scp:
     def _broken(self, event: Any) -> None:
         """Abort, or the connection is gone; after a release it changes nothing."""
         self._intake.ended(event.assoc, released=False)
-
-
-def _without_delay(event: Any) -> None:
-    """Send every answer at once: Nagle's wait for the peer's acknowledgement costs 40 ms."""
-    transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
