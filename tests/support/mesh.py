@@ -56,7 +56,9 @@ def alive(pids: list[int]) -> list[int]:
 
 
 @contextmanager
-def running_up(data: Path, *options: str, limit_seconds: float = 120) -> Iterator[subprocess.Popen[str]]:
+def running_up(
+    data: Path, *options: str, limit_seconds: float = 120
+) -> Iterator[subprocess.Popen[str]]:
     """Run `lungmesh up` until the block ends; its mesh is ready when the block begins."""
     process = subprocess.Popen(
         [*LUNGMESH, "up", "--data", str(data), *options],

@@ -13,7 +13,7 @@ import typer
 from lungmesh.cli.exits import MEANINGS, CommandError, Exit
 from lungmesh.cli.show import choose_show
 from lungmesh.embedded.layout import DEFAULT_DATA
-from lungmesh.mesh.errors import MeshError
+from lungmesh.mesh.errors import BadInput, MeshError
 
 _EXITS = "; ".join(f"{status.value} {meaning}" for status, meaning in MEANINGS.items())
 
@@ -111,9 +111,12 @@ def send(
 ) -> None:
     """Send a study to a DICOM listener (C-STORE)."""
     from lungmesh.cli.folder import read_folder
-    from lungmesh.cli.sending import send_folder
+    from lungmesh.cli.sending import require_all, send_folder
 
-    send_folder(read_folder(folder), address, choose_show(as_json), called)
+    show = choose_show(as_json)
+    report = send_folder(read_folder(folder), address, show, called)
+    show.settle()
+    require_all(report)
 
 
 @app.command()
@@ -197,6 +200,8 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else Exit.DONE)
     except CommandError as error:
         _end(str(error), error.exit_status, as_json)
+    except BadInput as error:
+        _end(str(error), Exit.USAGE, as_json)
     except MeshError as error:
         _end(str(error), Exit.NO_MESH, as_json)
     except (KeyboardInterrupt, typer.Abort):
@@ -206,7 +211,9 @@ def main() -> None:
 
 
 def _end(text: str, status: Exit, as_json: bool) -> None:
-    choose_show(as_json).error(text, status)
+    # A command without its arguments has printed its help and has no more to say.
+    if text:
+        choose_show(as_json).error(text, status)
     sys.exit(status)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from lungmesh.cli.exits import CommandError, Exit
+from lungmesh.cli.exits import CommandError, Exit, writing
 from lungmesh.embedded.state import TENANT, MeshState
 from lungmesh.v1.console_pb2 import (
     STUDY_OUTCOME_DONE,
@@ -52,7 +52,8 @@ class MeshClient:
         )
         with self._channel("ingest") as channel:
             answer = IngestServiceStub(channel).CloseStudy(request, timeout=_CALL_SECONDS)
-        return answer.study
+        study: StudyRef = answer.study
+        return study
 
     def follow(self, study: StudyRef, limit_seconds: float) -> Iterator[StudyView]:
         """Yield a study's state at every change, up to the one that ends it.
@@ -90,7 +91,10 @@ class MeshClient:
                 yield answer.study
 
     def fetch_report(self, study: StudyRef, out: Path) -> list[str]:
-        """Write the report's files into a folder and return their names."""
+        """Write the report's files into a folder and return their names.
+
+        Raises CommandError (OUTPUT) when the folder does not take them.
+        """
         request = FetchReportRequest(
             tenant=study.tenant, study_id=study.study_id, revision=study.revision
         )
@@ -101,7 +105,8 @@ class MeshClient:
                 if new:
                     names.append(part.name)
                 # The name's letters are checked at the service's edge; this keeps us in `out`.
-                with (out / Path(part.name).name).open("wb" if new else "ab") as file:
+                path = out / Path(part.name).name
+                with writing(path), path.open("wb" if new else "ab") as file:
                     file.write(part.data)
         return names
 
@@ -112,7 +117,8 @@ class MeshClient:
         )
         with self._channel("mdt") as channel:
             answer = MdtServiceStub(channel).GetRecommendation(request, timeout=_CALL_SECONDS)
-        return answer.event
+        event: MdtRecommended = answer.event
+        return event
 
     @contextmanager
     def _channel(self, service: str) -> Iterator[grpc.Channel]:

@@ -56,7 +56,7 @@ def replay_letters(data: Path, stage: str, event_ids: list[str] | None, show: Sh
 
 
 def _kafka(data: Path) -> KafkaSettings:
-    return KafkaSettings(bootstrap=the_running_mesh(data).kafka)
+    return KafkaSettings.model_validate({"bootstrap": the_running_mesh(data).kafka})
 
 
 def _facts(letter: DeadLetter) -> dict[str, object]:

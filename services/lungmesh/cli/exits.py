@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 from lungmesh.mesh.errors import MeshError
 
@@ -24,6 +27,8 @@ class Exit(IntEnum):
     TIME_LIMIT = 7
     # The result is not as good as the command asks for.
     BELOW_STANDARD = 8
+    # The report is made, but cannot be written here.
+    OUTPUT = 9
     INTERRUPTED = 130
 
 
@@ -37,6 +42,7 @@ MEANINGS = {
     Exit.NO_MESH: "the mesh did not start or cannot be reached",
     Exit.TIME_LIMIT: "the time limit passed",
     Exit.BELOW_STANDARD: "the demo's result missed its limits",
+    Exit.OUTPUT: "the output folder cannot be written",
     Exit.INTERRUPTED: "interrupted",
 }
 
@@ -47,3 +53,18 @@ class CommandError(MeshError):
     def __init__(self, reason: str, exit_status: Exit) -> None:
         super().__init__(reason)
         self.exit_status = exit_status
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusal of a file or folder into a sentence.
+
+    Raises CommandError (OUTPUT).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"{path} cannot be written ({error.strerror}): make room, or choose another --out",
+            Exit.OUTPUT,
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lungmesh.cli.client import MeshClient
-from lungmesh.cli.exits import CommandError, Exit
+from lungmesh.cli.exits import CommandError, Exit, writing
 from lungmesh.cli.folder import StudyFolder, read_folder
 from lungmesh.cli.sending import send_folder
 from lungmesh.cli.show import Show
@@ -82,7 +83,7 @@ def run_job(job: Job, show: Show, owner: str = "run") -> Result:
     _make_out(job.out)
     with ExitStack() as stack:
         mesh, start_seconds = _mesh(job, show, owner, stack)
-        sampler = MemorySampler(lambda: mesh.pids.values())
+        sampler = MemorySampler(lambda: (mesh.pid, os.getpid()))
         sampler.start()
         stack.callback(sampler.stop)
         client = MeshClient(mesh)
@@ -170,15 +171,11 @@ def _warn(current: StudyFolder, priors: Sequence[StudyFolder], show: Show) -> No
 
 
 def _make_out(out: Path) -> None:
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(
-            f"the output folder {out} cannot be made: {error.strerror}", Exit.USAGE
-        ) from error
-    # A study with fewer nodules than the one before must not keep its pictures.
-    for old in out.glob("key_*.png"):
-        old.unlink()
+        # A study with fewer nodules than the one before must not keep its pictures.
+        for old in out.glob("key_*.png"):
+            old.unlink()
 
 
 def _figures(result: Result) -> dict[str, float]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any, Protocol
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -24,7 +25,10 @@ STATE_WORDS = {
     events_pb2.STAGE_STATE_FAILED: "failed",
 }
 _COLOURS = {"done": "green", "failed": "red", "retrying": "yellow", "waiting": "dim"}
+_WORKING = ("started", "running")
+# The way of a study; a row each, also before it is reached.
 _SHOWN = ("ingest", "preprocess", "detection", "malignancy", "followup", "report", "mdt")
+_PIPED_WIDTH = 120
 
 
 class Show(Protocol):
@@ -32,6 +36,9 @@ class Show(Protocol):
 
     def note(self, text: str, **facts: Any) -> None:
         """Say a sentence; `facts` are its figures for machines."""
+
+    def sending(self, done: int, total: int) -> None:
+        """Show how many instances the listener has answered for."""
 
     def study(self, view: StudyView) -> None:
         """Show where a study is now."""
@@ -59,12 +66,16 @@ class JsonLines:
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def _write(self, event: str, **facts: Any) -> None:
+    def write(self, event: str, **facts: Any) -> None:
+        """Write one object."""
         print(json.dumps({"event": event, **facts}, ensure_ascii=False), flush=True)
 
     def note(self, text: str, **facts: Any) -> None:
         """Write `note`."""
-        self._write("note", text=text, **facts)
+        self.write("note", text=text, **facts)
+
+    def sending(self, done: int, total: int) -> None:
+        """Machines get the sum at the end."""
 
     def study(self, view: StudyView) -> None:
         """Write `stage` for each stage that changed."""
@@ -82,15 +93,15 @@ class JsonLines:
             key = (view.study.study_id, stage.stage)
             if self._told.get(key) != facts:
                 self._told[key] = facts
-                self._write("stage", **facts)
+                self.write("stage", **facts)
 
     def table(self, table: Table, kind: str, rows: list[dict[str, Any]]) -> None:
         """Write the rows in one object."""
-        self._write(kind, rows=rows)
+        self.write(kind, rows=rows)
 
     def error(self, text: str, exit_status: int) -> None:
         """Write `error`."""
-        self._write("error", text=text, exit_status=exit_status)
+        self.write("error", text=text, exit_status=int(exit_status))
 
     def settle(self) -> None:
         """Nothing is live."""
@@ -100,12 +111,14 @@ class Plain:
     """A line for each change of a stage's state."""
 
     def __init__(self) -> None:
-        self._console = Console(width=120)
         self._told: dict[tuple[str, str], str] = {}
 
     def note(self, text: str, **facts: Any) -> None:
         """Print it."""
         print(text, flush=True)
+
+    def sending(self, done: int, total: int) -> None:
+        """A line at the end says it all."""
 
     def study(self, view: StudyView) -> None:
         """Print stages whose state changed."""
@@ -119,7 +132,7 @@ class Plain:
 
     def table(self, table: Table, kind: str, rows: list[dict[str, Any]]) -> None:
         """Print it."""
-        self._console.print(table)
+        Console(width=_PIPED_WIDTH).print(table)
         sys.stdout.flush()
 
     def error(self, text: str, exit_status: int) -> None:
@@ -131,22 +144,32 @@ class Plain:
 
 
 class Terminal:
-    """A table of the stages that moves while they work."""
+    """The stages of the study at hand, moving while they work."""
 
-    def __init__(self) -> None:
-        self._console = Console()
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
         self._live: Live | None = None
+        self._forget()
 
     def note(self, text: str, **facts: Any) -> None:
         """Print it above the moving table."""
         self._console.print(Text(text))
 
+    def sending(self, done: int, total: int) -> None:
+        """Move the bar of ingest."""
+        state = events_pb2.STAGE_STATE_RUNNING
+        self._sending = StageView(
+            stage="ingest",
+            state=state,
+            fraction=done / total,
+            detail=f"{done} of {total} instances",
+        )
+        self._move()
+
     def study(self, view: StudyView) -> None:
-        """Redraw."""
-        if self._live is None:
-            self._live = Live(console=self._console, refresh_per_second=10)
-            self._live.start()
-        self._live.update(stages_of(view))
+        """Move the bars of the stages."""
+        self._view = view
+        self._move()
 
     def table(self, table: Table, kind: str, rows: list[dict[str, Any]]) -> None:
         """Print it."""
@@ -159,27 +182,49 @@ class Terminal:
         Console(stderr=True).print(Text(f"lungmesh: {text}", style="red"))
 
     def settle(self) -> None:
-        """Leave the last table standing."""
+        """Leave the last picture standing."""
         if self._live is not None:
             self._live.stop()
             self._live = None
+            self._forget()
 
+    def _forget(self) -> None:
+        self._view = StudyView()
+        self._sending = StageView(stage="ingest")
+        self._began: dict[str, float] = {}
 
-def stages_of(view: StudyView) -> Group:
-    """Draw a study's stages, those that have not begun too."""
-    known = {stage.stage: stage for stage in view.stages}
-    names = [*_SHOWN, *(name for name in known if name not in _SHOWN)]
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name in names:
-        stage = known.get(name, StageView(stage=name))
-        word = STATE_WORDS[stage.state]
-        table.add_row(
-            name,
-            ProgressBar(total=1.0, completed=stage.fraction, width=24),
-            Text(word, style=_COLOURS.get(word, "cyan")),
-            _figures(stage),
-        )
-    return Group(table)
+    def _move(self) -> None:
+        if self._live is None:
+            self._live = Live(
+                console=self._console, get_renderable=self._picture, refresh_per_second=8
+            )
+            self._live.start()
+
+    def _picture(self) -> Table:
+        """Draw the stages, those that have not begun too."""
+        known = {"ingest": self._sending, **{stage.stage: stage for stage in self._view.stages}}
+        names = [*_SHOWN, *(name for name in known if name not in _SHOWN)]
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name in names:
+            stage = known.get(name, StageView(stage=name))
+            word = STATE_WORDS[stage.state]
+            table.add_row(
+                name,
+                ProgressBar(total=1.0, completed=stage.fraction, width=24),
+                Text(word, style=_COLOURS.get(word, "cyan")),
+                Text(self._seconds(stage, word), justify="right"),
+                Text(stage.detail, style="red" if word == "failed" else "dim"),
+            )
+        return table
+
+    def _seconds(self, stage: StageView, word: str) -> str:
+        """Return the handler's seconds; while it works, those since we first saw it work."""
+        if stage.handler_seconds:
+            return f"{stage.handler_seconds:.1f} s"
+        if word not in _WORKING:
+            return ""
+        began = self._began.setdefault(stage.stage, time.monotonic())
+        return f"{time.monotonic() - began:.1f} s"
 
 
 def _figures(stage: StageView) -> str:

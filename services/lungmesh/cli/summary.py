@@ -1,4 +1,4 @@
-"""`summary.json`: completed with times and the MDT recommendation, and shown as tables."""
+"""`summary.json`: completed with times and the MDT recommendation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from rich.table import Table
 
-from lungmesh.cli.exits import CommandError, Exit
+from lungmesh.cli.exits import CommandError, Exit, writing
 from lungmesh.v1.console_pb2 import StudyView
 from lungmesh.v1.mdt_pb2 import MdtRecommended
 
@@ -32,7 +31,9 @@ def complete_summary(
     mdt = MessageToDict(recommendation, preserving_proto_field_name=True)
     mdt.pop("study", None)
     summary["mdt"] = mdt
-    path.write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
 
 
 def read_summary(out: Path) -> dict[str, Any]:
@@ -58,14 +59,3 @@ def stage_seconds(view: StudyView) -> dict[str, dict[str, float]]:
         for stage in view.stages
         if stage.HasField("at")
     }
-
-
-def times_table(view: StudyView) -> Table:
-    """Draw the time of each stage."""
-    table = Table(title="time per stage", title_justify="left")
-    table.add_column("stage")
-    table.add_column("handler s", justify="right")
-    table.add_column("queue s", justify="right")
-    for stage, seconds in stage_seconds(view).items():
-        table.add_row(stage, f"{seconds['handler']:.2f}", f"{seconds['queue']:.2f}")
-    return table

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
-from lungmesh.cli.show import STATE_WORDS, choose_show
+from lungmesh.cli.show import STATE_WORDS, JsonLines
 from lungmesh.cli.up import the_running_mesh
 from lungmesh.v1 import events_pb2
 from lungmesh.v1.console_pb2 import StudyOutcome, StudyView
@@ -21,17 +21,14 @@ def watch_studies(data: Path, as_json: bool) -> None:
     """Show each study of the running mesh and every change, until Ctrl-C."""
     views = MeshClient(the_running_mesh(data)).watch()
     console = Console()
-    if as_json or not console.is_terminal:
-        show = choose_show(as_json)
+    if as_json:
+        lines = JsonLines()
         for view in views:
-            show.note(
-                _line(view),
-                study_id=view.study.study_id,
-                revision=view.study.revision,
-                outcome=_outcome(view),
-                category=view.category,
-                reason=view.reason,
-            )
+            lines.write("study", **_facts(view))
+        return
+    if not console.is_terminal:
+        for view in views:
+            print(_line(view), flush=True)
         return
     known: dict[str, StudyView] = {}
     with Live(console=console, refresh_per_second=4) as live:
@@ -59,6 +56,17 @@ def _worklist(views: list[StudyView]) -> Table:
 def _line(view: StudyView) -> str:
     words = (view.study.study_id, f"r{view.study.revision}", _outcome(view), _now(view))
     return "  ".join(word for word in (*words, view.category, view.reason) if word)
+
+
+def _facts(view: StudyView) -> dict[str, object]:
+    return {
+        "study_id": view.study.study_id,
+        "revision": view.study.revision,
+        "outcome": _outcome(view),
+        "category": view.category,
+        "reason": view.reason,
+        "stages": {stage.stage: STATE_WORDS[stage.state] for stage in view.stages},
+    }
 
 
 def _outcome(view: StudyView) -> str:

@@ -35,6 +35,8 @@ CITATION = (
     "doi 10.7937/K9/TCIA.2015.LO9QL9SX; Armato SG III et al. Med Phys 2011;38:915-931; "
     "Clark K et al. J Digit Imaging 2013;26:1045-1057"
 )
+# The Cancer Imaging Archive moved every date of the series to this day.
+STUDY_DATE = "20000101"
 _RESCALE_INTERCEPT = -1024
 
 
@@ -83,7 +85,11 @@ def write_case(out_dir: Path) -> CaseTruth:
 
 
 def write_small_case(
-    out_dir: Path, patient_id: str, study_uid_seed: str, keep_every: int = 1
+    out_dir: Path,
+    patient_id: str,
+    study_uid_seed: str,
+    keep_every: int = 1,
+    study_date: str = STUDY_DATE,
 ) -> CaseTruth:
     """Write a smaller series of the same CT: 2 x 2 pixels averaged into one (256 x 256).
 
@@ -95,6 +101,8 @@ def write_small_case(
         All UIDs are made from it: another seed gives another study of the same pixels.
     keep_every
         Keeps each n-th slice; 1 keeps all 133, 2 leaves gaps of 2.5 mm between slices.
+    study_date
+        DICOM DA; an earlier date makes it a prior of another study of the same patient.
 
     Raises CaseMissing when the wheel is not installed.
     """
@@ -113,6 +121,8 @@ def write_small_case(
     derived.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]
     derived.SeriesDescription = "DERIVED by averaging 2x2 pixels"
     derived.DerivationDescription = "2 x 2 pixels averaged into one"
+    derived.StudyDate = derived.SeriesDate = derived.AcquisitionDate = study_date
+    derived.ContentDate = study_date
     voxels = np.rint(averaged).astype(np.int16)
     return _write_series(out_dir, voxels, small, patient_id, study_uid_seed, derived)
 
@@ -198,8 +208,8 @@ def _common_header(grid: Grid, patient_id: str, seed: str) -> Dataset:
     header.SpecificCharacterSet = "ISO_IR 100"
     header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     header.SOPClassUID = CTImageStorage
-    header.StudyDate = header.SeriesDate = header.AcquisitionDate = "20000101"
-    header.ContentDate = "20000101"
+    header.StudyDate = header.SeriesDate = header.AcquisitionDate = STUDY_DATE
+    header.ContentDate = STUDY_DATE
     header.StudyTime = header.ContentTime = header.AcquisitionTime = ""
     header.AccessionNumber = header.StudyID = header.ReferringPhysicianName = ""
     header.Modality = "CT"

@@ -13,7 +13,6 @@ import psutil
 from lungmesh.embedded import broker, services, triton
 from lungmesh.embedded.layout import Layout
 from lungmesh.embedded.ports import require_free
-from lungmesh.embedded.program import Program
 from lungmesh.embedded.state import MeshState, read_state, started_at
 from lungmesh.embedded.supervisor import Supervisor
 from lungmesh.mesh.errors import MeshError
@@ -57,7 +56,7 @@ def embedded_mesh(
         ports = services.choose_ports(names, dicom_port)
         programs = [broker.program(layout, ports.broker)]
         if "detection" in names:
-            programs.append(_triton(layout, ports))
+            programs.append(triton.program(layout, ports))
         programs += [services.program(name, layout, ports) for name in names]
         supervisor = Supervisor(programs, say)
         layout.state_file.unlink(missing_ok=True)
@@ -100,7 +99,3 @@ def _require_memory() -> None:
             f"{available / 1024**3:.1f} GiB of memory are available, and the mesh needs "
             f"{_LEAST_MEMORY_BYTES / 1024**3:.0f} GiB: close other programs"
         )
-
-
-def _triton(layout: Layout, ports: services.Ports) -> Program:
-    return triton.program(layout, ports)

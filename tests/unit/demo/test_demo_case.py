@@ -89,3 +89,12 @@ def test_a_missing_wheel_names_make_setup(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     with pytest.raises(CaseMissing, match="make setup"):
         write_case(tmp_path)
+
+
+@needs_wheel
+def test_another_study_date_makes_a_prior_of_the_same_patient(tmp_path: Path) -> None:
+    write_small_case(tmp_path, "P1", "earlier", keep_every=8, study_date="19990101")
+
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in tmp_path.iterdir()]
+    assert {header.StudyDate for header in headers} == {"19990101"}
+    assert {header.PatientID for header in headers} == {"P1"}

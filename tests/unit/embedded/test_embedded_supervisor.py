@@ -16,7 +16,9 @@ from lungmesh.embedded.program import Program
 from lungmesh.embedded.supervisor import StartFailed, Supervisor
 from tests.support.mesh import alive, wait_for
 
-WELL = "import pathlib,sys,time; pathlib.Path(sys.argv[1]).write_text('{\"grpc\": 7}'); time.sleep(60)"
+WELL = (
+    "import pathlib,sys,time; pathlib.Path(sys.argv[1]).write_text('{\"grpc\": 7}');time.sleep(60)"
+)
 DEAF = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + WELL
 SILENT = "import time; time.sleep(60)"
 WRONG = "import sys; print('LUNGMESH_BLOBS_URL: Field required'); sys.exit(2)"
@@ -66,9 +68,7 @@ def test_stop_leaves_no_process_behind(started: Supervisor) -> None:
     assert not alive([*pids, watchdog, *(helper.pid for helper in helpers)])
 
 
-def test_a_killed_program_is_started_again_and_said(
-    started: Supervisor, said: list[str]
-) -> None:
+def test_a_killed_program_is_started_again_and_said(started: Supervisor, said: list[str]) -> None:
     before = started.pids["first"]
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: "first is ready again" in said, 10, "the restart")
@@ -116,7 +116,8 @@ import pathlib, time
 from tests.unit.embedded.test_embedded_supervisor import WITH_HELPER, program
 from lungmesh.embedded.supervisor import Supervisor
 folder = pathlib.Path({str(tmp_path)!r})
-Supervisor([program(folder, "one", WITH_HELPER), program(folder, "two", WITH_HELPER)], print).start(10)
+programs = [program(folder, name, WITH_HELPER) for name in ("one", "two")]
+Supervisor(programs, print).start(10)
 (folder / "up").touch()
 time.sleep(60)
 """
