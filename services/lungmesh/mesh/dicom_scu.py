@@ -15,6 +15,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from lungmesh.mesh.errors import MeshError, Refused, Unavailable
@@ -191,6 +192,7 @@ class _Sender:
     def __init__(self, peer: Peer, contexts: set[tuple[str, str]]) -> None:
         self._peer = peer
         self._contexts = sorted(contexts)
+        self._rejection: A_ASSOCIATE_RJ | None = None
 
     def __enter__(self) -> _Sender:
         peer = self._peer
@@ -208,7 +210,10 @@ class _Sender:
             # One syntax a context, so that the peer's choice is no other than the file's own.
             contexts=[build_context(*context) for context in self._contexts],
             ae_title=peer.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _limit_waits, [peer.answer_seconds])],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, _limit_waits, [peer.answer_seconds]),
+                (evt.EVT_PDU_RECV, self._note_rejection),
+            ],
         )
         if not self._association.is_established:
             raise self._not_established()
@@ -255,24 +260,28 @@ class _Sender:
         sop_class, syntax = UID(item.sop_class_uid).name, UID(item.transfer_syntax_uid).name
         return f"the peer {self._name} does not take {sop_class} in {syntax}"
 
+    def _note_rejection(self, event: evt.Event) -> None:
+        """Keep the rejection as it comes in.
+
+        The association forgets it where the peer closes the connection right behind it.
+        """
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            self._rejection = event.pdu
+
     def _not_established(self) -> MeshError:
-        association = self._association
-        if association.is_rejected:
-            return self._rejected(association.acceptor.primitive)
-        if association.rejected_contexts:
+        if self._rejection is not None:
+            return self._rejected(self._rejection)
+        if self._association.rejected_contexts:
             kinds = ", ".join(sorted({UID(sop_class).name for sop_class, _ in self._contexts}))
             return Refused(f"the peer {self._name} takes none of our objects ({kinds})")
         return Unavailable(f"the peer {self._name} cannot be reached, or does not answer as DICOM")
 
-    def _rejected(self, answer: object) -> MeshError:
-        result = getattr(answer, "result", None)
-        source = getattr(answer, "result_source", None)
-        diagnostic = getattr(answer, "diagnostic", None)
-        known = _REJECTIONS.get((source or 0, diagnostic or 0), "it gives no reason")
+    def _rejected(self, pdu: A_ASSOCIATE_RJ) -> MeshError:
+        known = _REJECTIONS.get((pdu.source or 0, pdu.reason_diagnostic or 0), "it gives no reason")
         reason = known.format(calling=self._peer.calling_ae_title, called=self._peer.ae_title)
         text = f"the peer {self._name} rejected the association: {reason}"
         # Congestion and a local limit pass, whatever the peer calls them.
-        if result == _REJECTED_PERMANENT and source != _SOURCE_PRESENTATION:
+        if pdu.result == _REJECTED_PERMANENT and pdu.source != _SOURCE_PRESENTATION:
             return Refused(text)
         return Unavailable(text)
 

@@ -17,6 +17,7 @@ from lungmesh.mesh.geometry import Grid
 from lungmesh.report.keyimages import PIXELS, Box, box_around, field_mm, key_images
 from tests.unit.report.conftest import Exam
 
+Floats = npt.NDArray[np.float64]
 SIDE = 60
 CENTER = np.array([12.0, -7.0, 33.0])
 ORIENTATIONS = [
