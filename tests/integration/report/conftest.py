@@ -104,11 +104,19 @@ def listening(scp: Scp, contexts: list[PresentationContext] | None = None) -> It
         server.shutdown()
 
 
-@pytest.fixture
-def scp() -> Iterator[Scp]:
-    """An SCP that takes everything, until a test tells it otherwise."""
+@pytest.fixture(scope="session")
+def running_scp() -> Iterator[Scp]:
+    """Starting and stopping one takes longer than most tests."""
     with listening(Scp()) as running:
         yield running
+
+
+@pytest.fixture
+def scp(running_scp: Scp) -> Scp:
+    """An SCP that takes everything, until a test tells it otherwise."""
+    running_scp.statuses, running_scp.answer_seconds = [0], [0.0]
+    running_scp.received, running_scp.associations = [], 0
+    return running_scp
 
 
 def program(name: str) -> str:

@@ -269,10 +269,10 @@ def test_a_peer_that_hangs_up_is_unavailable(files: list[Path]) -> None:
 
 
 def test_a_peer_that_stops_answering_between_objects_is_given_up(
-    files: list[Path], scp: Scp
+    files: list[Path],
 ) -> None:
-    scp.answer_seconds = [0, 3]
-    assert took(scp.port, files) < 6
+    with listening(Scp(answer_seconds=[0, 3])) as scp:
+        assert took(scp.port, files) < 6
 
 
 def test_a_peer_that_stops_reading_is_given_up(tmp_path: Path) -> None:
