@@ -16,11 +16,20 @@ from lungmesh.v1.study_pb2 import BlobRef
 
 MEDIA_TYPE = "application/zarr"
 _CHUNK = (16, 128, 128)
+# Attribute with the checksum of an array that was written to its end.
+_WHOLE = "sha256"
 
 
 def write_array(blobs: BlobStore, key: str, array: npt.NDArray[Any]) -> BlobRef:
-    """Keep a [z, y, x] array under a key; the checksum is that of its voxels in C order."""
+    """Keep a [z, y, x] array under a key; the checksum is that of its voxels in C order.
+
+    An array that stands there whole already is left alone: somebody may be reading it.
+    """
     array = np.ascontiguousarray(array)
+    sha256 = hashlib.sha256(array.data).hexdigest()
+    ref = BlobRef(key=key, size_bytes=array.nbytes, sha256=sha256, media_type=MEDIA_TYPE)
+    if _is_kept(blobs, ref):
+        return ref
     chunks = tuple(min(c, n) for c, n in zip(_CHUNK, array.shape, strict=True))
     # One shard a whole array up to 128 slices: few objects, yet chunks are read alone.
     shards = tuple(
@@ -39,12 +48,16 @@ def write_array(blobs: BlobStore, key: str, array: npt.NDArray[Any]) -> BlobRef:
         overwrite=True,
     )
     stored[...] = array
-    return BlobRef(
-        key=key,
-        size_bytes=array.nbytes,
-        sha256=hashlib.sha256(array.tobytes()).hexdigest(),
-        media_type=MEDIA_TYPE,
-    )
+    # Last: it says that every chunk is there.
+    stored.attrs[_WHOLE] = sha256
+    return ref
+
+
+def _is_kept(blobs: BlobStore, ref: BlobRef) -> bool:
+    try:
+        return open_array(blobs, ref).attrs.get(_WHOLE) == ref.sha256
+    except BlobMissing:
+        return False
 
 
 def open_array(blobs: BlobStore, ref: BlobRef) -> zarr.Array[Any]:
@@ -64,6 +77,6 @@ def read_array(blobs: BlobStore, ref: BlobRef) -> npt.NDArray[Any]:
     Raises BlobMissing, or BlobCorrupt when the voxels do not have the reference's checksum.
     """
     array = np.ascontiguousarray(np.asarray(open_array(blobs, ref)[...]))
-    if hashlib.sha256(array.tobytes()).hexdigest() != ref.sha256:
+    if hashlib.sha256(array.data).hexdigest() != ref.sha256:
         raise BlobCorrupt(f"the array {ref.key} does not have the checksum of its reference")
     return array

@@ -11,7 +11,7 @@ from obstore.exceptions import BaseError
 from obstore.exceptions import NotFoundError as _NotFound
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from lungmesh.mesh.errors import MeshError, Unavailable
+from lungmesh.mesh.errors import MeshError, SettingsError, Unavailable
 from lungmesh.v1.study_pb2 import BlobRef
 
 
@@ -29,18 +29,21 @@ class BlobStore:
     Calls block; async code runs them with ``asyncio.to_thread``. Writing the same key again
     replaces the object at once and whole, so a repeated handler is harmless.
 
-    Raises Unavailable when the store cannot be reached.
+    Raises Unavailable when the store cannot be reached, SettingsError for a URL that cannot be one.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.store: ObjectStore
-        if url.startswith("file://"):
-            root = Path(url.removeprefix("file://"))
-            root.mkdir(parents=True, exist_ok=True)
-            self.store = LocalStore(root)
-        else:
-            self.store = from_url(url)
+        try:
+            if url.startswith("file://"):
+                root = Path(url.removeprefix("file://"))
+                root.mkdir(parents=True, exist_ok=True)
+                self.store = LocalStore(root)
+            else:
+                self.store = from_url(url)
+        except (BaseError, OSError, ValueError) as error:
+            raise SettingsError(f"LUNGMESH_BLOBS_URL: {url} cannot be opened: {error}") from error
 
     def put(self, key: str, data: bytes, media_type: str = "application/octet-stream") -> BlobRef:
         """Keep bytes under a key and return their reference."""
@@ -75,6 +78,8 @@ class BlobStore:
             obstore.head(self.store, key)
         except (_NotFound, FileNotFoundError):
             return False
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"the object store did not tell of {key}: {error}") from error
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -88,6 +93,8 @@ class BlobStore:
             obstore.delete(self.store, key)
         except (_NotFound, FileNotFoundError):
             return
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"the object store did not remove {key}: {error}") from error
 
 
 def reference(key: str, data: bytes, media_type: str = "application/octet-stream") -> BlobRef:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +12,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 from opentelemetry.trace import Tracer
 from sqlalchemy import event, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from lungmesh.mesh.blobs import BlobStore
@@ -25,6 +28,8 @@ from lungmesh.mesh.runner import StageRunner
 from lungmesh.mesh.settings import MeshSettings
 from lungmesh.mesh.stage import Context, Stage, run_stage
 from lungmesh.mesh.telemetry import Metrics
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Message)
 
@@ -44,6 +49,7 @@ class Chassis:
         self.database = Database(settings.database_url, name) if settings.database_url else None
         self.relay = Relay(self.database, bus, metrics) if self.database else None
         self._stateful = False
+        self._places: dict[str, asyncio.Semaphore] = {}
         self._reset_callbacks: list[Callable[[], Awaitable[None]]] = []
         bus.on_reset(self._reset)
 
@@ -61,7 +67,10 @@ class Chassis:
         """Run a stage's handler for a gRPC request and return its one output of a kind."""
         content = hashlib.sha256(event.SerializeToString(deterministic=True)).hexdigest()
         context = Context(deterministic_id("call", stage.name, content), self.blobs)
-        outputs = await run_stage(stage, event, context)
+        # As many at once as by the bus: each may hold a volume in memory.
+        place = self._places.setdefault(stage.name, asyncio.Semaphore(stage.concurrency))
+        async with place:
+            outputs = await run_stage(stage, event, context)
         if context._writes:
             async with self.sessions() as session, session.begin():
                 for write in context._writes:
@@ -90,7 +99,7 @@ class Chassis:
         self._reset_callbacks.append(callback)
 
     async def open_database(self, migrations: Path | None) -> None:
-        """Migrate and publish what an earlier process left.
+        """Wait for the database and bring its tables to their newest version.
 
         Raises SettingsError when the service has migrations but no database.
         """
@@ -99,7 +108,14 @@ class Chassis:
         if self.database is None:
             raise SettingsError(f"LUNGMESH_DATABASE_URL is not set, and {self.name} keeps state")
         self._stateful = True
-        await self.database.migrate(migrations)
+        while True:
+            try:
+                await self.database.migrate(migrations)
+                return
+            except OperationalError as error:
+                # The driver's own words: they name host and cause, and no row has been read yet.
+                log.warning("the database does not answer, trying again: %s", error.orig)
+                await asyncio.sleep(1)
 
     def start_relay(self) -> None:
         """Publish what an earlier process left in the outbox, and what comes."""

@@ -121,13 +121,14 @@ def replay(
             raise BadInput(
                 f"{stage} has no dead letter {', '.join(sorted(unknown))}", code="no_dead_letter"
             )
-    chosen = [
-        letter
+    # An event that was put here twice (a crash before its commit) goes back once.
+    chosen = {
+        letter.event_id: letter
         for letter in letters
         if not letter.replayed and (event_ids is None or letter.event_id in event_ids)
-    ]
+    }
     if chosen:
-        _send(kafka, chosen)
+        _send(kafka, chosen.values())
     return len(chosen)
 
 

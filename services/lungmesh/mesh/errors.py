@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 
 class MeshError(Exception):
     """Base of every error the mesh raises on purpose; its text is one sentence for a person."""
@@ -33,3 +35,16 @@ class Refused(MeshError):
 
 class SettingsError(MeshError):
     """A setting is missing or wrong; the service stops at start with this one line."""
+
+
+def told(error: BaseException) -> str:
+    """Return the stack of an error and of its causes, fit for logs and dead letters.
+
+    The text of an error that is not of this tree may hold anything, a patient's name among it
+    (pydicom quotes values, SQLAlchemy quotes parameters): only its class is told.
+    """
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = "" if cause is None else f"{told(cause)}\n"
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    text = f": {error}" if isinstance(error, MeshError) else ""
+    return f"{before}{frames}{type(error).__name__}{text}"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lungmesh.mesh import envelope
-from lungmesh.mesh.blobs import BlobMissing
 from lungmesh.mesh.bus.port import Outgoing, Record
 from lungmesh.mesh.envelope import Event
-from lungmesh.mesh.errors import BadInput, MeshError, Refused, Unavailable
+from lungmesh.mesh.errors import BadInput, MeshError, Refused, Unavailable, told
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.mesh.stage import RetryPolicy
+from lungmesh.mesh.telemetry import trace_headers
 from lungmesh.v1 import events_pb2
-from lungmesh.v1.events_pb2 import FailureKind, StudyFailed
+from lungmesh.v1.events_pb2 import StudyFailed
 
 # Headers of a dead letter.
 DLQ_STAGE = "dlq_stage"
@@ -29,6 +31,15 @@ DLQ_BEHIND = "dlq_parked_behind"
 
 PARKED = "parked"
 _STACK_CHARACTERS = 8000
+# The service's database does not answer: it passes, as a broker's or a peer's absence does.
+_DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+
+Kind: TypeAlias = events_pb2.FailureKind.ValueType
+
+
+class HandlerDied(MeshError):
+    """The process has ended several times while it handled one event; not tried again."""
+
 
 _NAMES = {
     events_pb2.FAILURE_KIND_BAD_INPUT: "bad_input",
@@ -38,24 +49,27 @@ _NAMES = {
 }
 
 
-def kind_of(error: BaseException) -> FailureKind:
+def kind_of(error: BaseException) -> Kind:
     """Return what a person or a machine should do about an error."""
     if isinstance(error, BadInput):
         return events_pb2.FAILURE_KIND_BAD_INPUT
-    if isinstance(error, Unavailable):
+    if isinstance(error, (Unavailable, *_DATABASE_AWAY)):
         return events_pb2.FAILURE_KIND_UNAVAILABLE
     if isinstance(error, Refused):
         return events_pb2.FAILURE_KIND_REFUSED
     return events_pb2.FAILURE_KIND_DEFECT
 
 
-def name_of(kind: FailureKind) -> str:
+def name_of(kind: Kind) -> str:
     """Return the kind's name in metrics and headers."""
     return _NAMES[kind]
 
 
-def delay_before_retry(policy: RetryPolicy, kind: FailureKind, attempt: int) -> float | None:
+def delay_before_retry(policy: RetryPolicy, error: BaseException, attempt: int) -> float | None:
     """Return the seconds before the next attempt, None when the budget is spent."""
+    kind = kind_of(error)
+    if isinstance(error, HandlerDied):
+        return None
     if kind == events_pb2.FAILURE_KIND_UNAVAILABLE:
         delays = policy.unavailable_delays
     elif kind == events_pb2.FAILURE_KIND_DEFECT:
@@ -70,14 +84,16 @@ def reason_of(error: BaseException) -> str:
 
     The text of an error that is not of our tree may hold anything, so only its class is told.
     """
-    if isinstance(error, (MeshError, BlobMissing)) and str(error):
+    if isinstance(error, MeshError) and str(error):
         return str(error)
+    if isinstance(error, _DATABASE_AWAY):
+        return f"the service's database is away ({type(error).__name__})"
     return f"an unexpected {type(error).__name__}: see the dead letter's stack"
 
 
 def stack_of(error: BaseException) -> str:
-    """Return the innermost frames of the error's stack."""
-    return "".join(traceback.format_exception(error))[-_STACK_CHARACTERS:]
+    """Return the innermost frames of the error's stack, without texts that may hold anything."""
+    return told(error)[-_STACK_CHARACTERS:]
 
 
 def dead_letter(
@@ -127,7 +143,7 @@ def study_failed(event: Event, stage: str, error: BaseException) -> Outgoing:
         at=at,
     )
     return envelope.outgoing(
-        message, deterministic_id("study.failed", stage, event.event_id), stage
+        message, deterministic_id("study.failed", stage, event.event_id), stage, trace_headers()
     )
 
 

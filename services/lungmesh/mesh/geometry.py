@@ -45,16 +45,19 @@ class Grid:
 
     @property
     def _matrix(self) -> Floats:
-        return np.asarray(self.direction, float) * np.asarray(self.spacing, float)
+        matrix: Floats = np.asarray(self.direction, float) * np.asarray(self.spacing, float)
+        return matrix
 
     def to_lps(self, index: npt.ArrayLike) -> Floats:
         """Map index coordinates (…, 3) in (x, y, z) order to LPS mm."""
-        return np.asarray(index, float) @ self._matrix.T + np.asarray(self.origin, float)
+        lps: Floats = np.asarray(index, float) @ self._matrix.T + np.asarray(self.origin, float)
+        return lps
 
     def to_index(self, lps: npt.ArrayLike) -> Floats:
         """Map LPS mm (…, 3) to continuous index coordinates in (x, y, z) order."""
         offset = np.asarray(lps, float) - np.asarray(self.origin, float)
-        return offset @ np.linalg.inv(self._matrix).T
+        index: Floats = offset @ np.linalg.inv(self._matrix).T
+        return index
 
     @classmethod
     def from_proto(cls, geometry: Geometry) -> Grid:

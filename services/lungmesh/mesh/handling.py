@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
@@ -20,6 +21,7 @@ from lungmesh.mesh.parking import ParkedKeys
 from lungmesh.mesh.progress import Progress
 from lungmesh.mesh.results import Results, name_outputs
 from lungmesh.mesh.stage import Context, Stage, run_stage
+from lungmesh.mesh.starts import Starts
 from lungmesh.mesh.telemetry import Metrics, study_of_log, trace_of
 from lungmesh.v1 import events_pb2
 
@@ -59,6 +61,14 @@ class EventHandler:
         self._parked = parked
         self._metrics = metrics
         self._tracer = tracer
+        self._starts = Starts(blobs, stage.name)
+        self._given_up: list[threading.Thread] = []
+
+    def overdue(self) -> int:
+        """Count of handlers that were given up at their deadline and still run."""
+        self._given_up = [thread for thread in self._given_up if thread.is_alive()]
+        self._metrics.overdue.labels(self.stage.name).set(len(self._given_up))
+        return len(self._given_up)
 
     async def handle(self, event: Event, attempt: int) -> float | None:
         """Take an event to its end.
@@ -123,6 +133,9 @@ class EventHandler:
         progress.tell(events_pb2.STAGE_STATE_STARTED)
         self._metrics.queue_seconds.labels(stage, event.lane).observe(progress.queue_seconds)
         context = Context(event.event_id, self._blobs, _progress=progress.running)
+        # Events of an unseen stage are many and small: a mark each would cost more than the work.
+        if self.stage.visible:
+            await self._starts.begin(event)
         started = time.perf_counter()
         with self._metrics.in_flight.labels(stage).track_inprogress():
             try:
@@ -130,6 +143,10 @@ class EventHandler:
             finally:
                 seconds = time.perf_counter() - started
                 self._metrics.handler_seconds.labels(stage).observe(seconds)
+                if context._thread is not None and context._thread.is_alive():
+                    self._given_up.append(context._thread)
+                if self.stage.visible:
+                    await self._starts.end(event)
         outputs = name_outputs(self.stage, event, messages)
         size = sum(message.ByteSize() for message in messages)
         self._metrics.event_bytes.labels(stage, "out").inc(size)
@@ -143,7 +160,7 @@ class EventHandler:
         kind = failures.kind_of(error)
         name = failures.name_of(kind)
         reason = failures.reason_of(error)
-        delay = failures.delay_before_retry(self.stage.retry, kind, attempt)
+        delay = failures.delay_before_retry(self.stage.retry, error, attempt)
         if delay is not None:
             delay *= 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311
             log.warning("%s: tried again in %.1f s: %s", self.stage.name, delay, reason)
@@ -170,6 +187,8 @@ class EventHandler:
         await publish_patiently(
             self._bus, [letter, failures.study_failed(event, self.stage.name, error)]
         )
+        if isinstance(error, failures.HandlerDied):
+            await self._starts.end(event)  # a replay starts to count anew
         self._metrics.dead_letters.labels(self.stage.name, name).inc()
         self._count(event, "dead_lettered")
         progress.tell(events_pb2.STAGE_STATE_FAILED, detail=reason, seconds=progress.seconds)

@@ -49,7 +49,7 @@ class Relay:
             while self._bus.healthy and await self._publish():
                 continue
         except (Unavailable, SQLAlchemyError) as error:
-            log.warning("the outbox is sent at the next start: %s", error)
+            log.warning("the outbox is sent at the next start: %s", type(error).__name__)
 
     async def _run(self) -> None:
         while True:
@@ -57,8 +57,11 @@ class Relay:
             try:
                 while await self._publish():
                     continue
-            except (Unavailable, SQLAlchemyError) as error:
-                log.warning("the outbox waits: %s", error)
+            except Exception as error:
+                # Whatever it is: an outbox without its relay would keep events for ever. The text
+                # of a database error quotes rows, so only a broker's is told.
+                known = isinstance(error, Unavailable)
+                log.warning("the outbox waits: %s", error if known else type(error).__name__)
                 await asyncio.sleep(0.5)
                 self._woken.set()
             try:

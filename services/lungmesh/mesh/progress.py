@@ -12,7 +12,7 @@ from lungmesh.mesh.bus.port import Bus
 from lungmesh.mesh.envelope import Event
 from lungmesh.mesh.stage import Stage
 from lungmesh.v1 import events_pb2
-from lungmesh.v1.events_pb2 import StageProgress, StageState
+from lungmesh.v1.events_pb2 import StageProgress
 
 _RUNNING_EVERY_SECONDS = 0.5
 
@@ -34,7 +34,11 @@ class Progress:
         return max(0.0, time.time() - self.started)
 
     def tell(
-        self, state: StageState, fraction: float = 0.0, detail: str = "", seconds: float = 0.0
+        self,
+        state: events_pb2.StageState.ValueType,
+        fraction: float = 0.0,
+        detail: str = "",
+        seconds: float = 0.0,
     ) -> None:
         """Send one message."""
         if not self._stage.visible:

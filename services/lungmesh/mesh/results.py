@@ -9,6 +9,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lungmesh.mesh import envelope
@@ -131,6 +132,19 @@ class DatabaseResults:
         self, stage: Stage, event: Event, outputs: Sequence[Output], ctx: Context
     ) -> None:
         """Commit everything at once; the relay publishes."""
+        try:
+            await self._commit(stage, event, outputs, ctx)
+        except IntegrityError:
+            known = await self.recall(stage, event)
+            if known is None:
+                raise
+            # Another member handled the same event first: its result counts.
+            await self.send_again(stage, known)
+        self._relay.wake()
+
+    async def _commit(
+        self, stage: Stage, event: Event, outputs: Sequence[Output], ctx: Context
+    ) -> None:
         handled = HandledRow(stage=stage.name, event_id=event.event_id, result=_pack(outputs))
         async with self._database.sessions() as session, session.begin():
             # First: it fails where another member has just handled the same event.
@@ -139,7 +153,6 @@ class DatabaseResults:
             for write in ctx._writes:
                 await write(session)
             await add_to_outbox(session, outputs, stage.name)
-        self._relay.wake()
 
     async def send_again(self, stage: Stage, outputs: Sequence[Output]) -> None:
         """Put them back into the outbox."""

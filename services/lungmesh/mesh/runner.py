@@ -21,6 +21,7 @@ from lungmesh.v1.events_pb2 import StageProgress, StudyFailed
 log = logging.getLogger(__name__)
 
 _LAST_RESORT_SECONDS = 5.0
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass
@@ -49,14 +50,22 @@ class StageRunner:
         self._running: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
         self._draining = False
+        self._look_again: asyncio.TimerHandle | None = None
 
     def not_ready(self) -> str | None:
         """Say why the stage takes no events, None when it does."""
         if self._handler.breaker.open:
             return f"{self.stage.name} stopped itself: too many dead letters"
+        if self.overdue:
+            return f"{self.stage.name} has handlers that run on past their deadline"
         if self._subscription is None or not self._subscription.joined:
             return f"{self.stage.name} waits for its partitions"
         return None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether every worker's place is held by a handler that runs on past its deadline."""
+        return self._handler.overdue() >= self.stage.concurrency
 
     def topics(self) -> list[str]:
         """Topics that the stage reads."""
@@ -102,6 +111,8 @@ class StageRunner:
 
     def on_records(self, records: Sequence[Record]) -> None:
         """Decode and queue."""
+        if self._draining:
+            return  # not done, so not committed: they come again
         for record in records:
             self._metrics.event_bytes.labels(self.stage.name, "in").inc(len(record.value))
             try:
@@ -116,6 +127,10 @@ class StageRunner:
             else:
                 self._push(pending)
         self._dispatch()
+
+    def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """Count: a group that is shared out again and again gets no work done."""
+        self._metrics.assignments.labels(self.stage.name).inc()
 
     def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Drop what another member will handle; what is in a handler runs on."""
@@ -137,13 +152,19 @@ class StageRunner:
     # --- the queue ---
 
     def _push(self, pending: Pending) -> None:
-        key = pending.event.key if self.stage.ordered else None
-        self._queue.push(pending.event.lane, pending, key, claimed=pending.claimed)
-        pending.claimed = self.stage.ordered
+        self._queue.push(pending.event.lane, pending, self._key(pending), pending.claimed)
+        pending.claimed = True
+
+    def _key(self, pending: Pending) -> bytes:
+        """What is handled one at a time: a patient, or where order is free at least an event.
+
+        An event delivered again while it is in the handler waits for the result.
+        """
+        return pending.event.key if self.stage.ordered else pending.event.event_id.encode()
 
     def _release(self, pending: Pending) -> None:
         if pending.claimed:
-            self._queue.release(pending.event.key)
+            self._queue.release(self._key(pending))
 
     def _later(self, seconds: float, pending: Pending) -> None:
         def due() -> None:
@@ -156,7 +177,7 @@ class StageRunner:
 
     def _dispatch(self) -> None:
         while (
-            len(self._running) < self.stage.concurrency
+            len(self._running) + self._handler.overdue() < self.stage.concurrency
             and not self._draining
             and not self._handler.breaker.open
         ):
@@ -165,6 +186,12 @@ class StageRunner:
                 break
             self._spawn(self._work(pending))
         self._metrics.queued.labels(self.stage.name).set(len(self._queue))
+        if len(self._queue) and self._handler.overdue() and not self._draining:
+            # The end of an overrun handler tells nobody: look again.
+            if self._look_again is not None:
+                self._look_again.cancel()
+            loop = asyncio.get_running_loop()
+            self._look_again = loop.call_later(_LOOK_AGAIN_SECONDS, self._dispatch)
 
     async def _work(self, pending: Pending) -> None:
         try:

@@ -10,13 +10,14 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from lungmesh.mesh.bus.kafka import KafkaBus
 from lungmesh.mesh.bus.port import Bus
 from lungmesh.mesh.chassis import Chassis
-from lungmesh.mesh.errors import SettingsError
+from lungmesh.mesh.errors import MeshError, SettingsError
 from lungmesh.mesh.probes import Probes
 from lungmesh.mesh.runner import StageRunner
 from lungmesh.mesh.server import GrpcServer
@@ -28,8 +29,14 @@ log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 25.0
 _LOOK_SECONDS = 0.1
-# Threads for blobs and blocking library calls beside the handlers' own.
-_SPARE_THREADS = 16
+# A handler that overran its deadline has this long to notice it before the process ends itself.
+_OVERDUE_SECONDS = 30.0
+# Threads for blobs and blocking library calls; each plain handler has one of its own.
+_THREADS = 16
+
+
+class HandlersOverdue(MeshError):
+    """Every worker of a stage is past its deadline: only a new process helps."""
 
 
 class Process:
@@ -60,17 +67,21 @@ class Process:
         return reasons + [reason for runner in self._runners if (reason := runner.not_ready())]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain."""
+        """Serve until `stop` is set, then drain.
+
+        Raises HandlersOverdue when a stage has no worker left.
+        """
         service, settings, chassis = self._service, self._settings, self._chassis
-        threads = sum(stage.concurrency for stage in service.stages) + _SPARE_THREADS
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self._traces.shutdown)
             metrics_port = await self._probes.start(settings.metrics_host, settings.metrics_port)
             stack.push_async_callback(self._probes.close)
-            await chassis.open_database(service.migrations)
+            stack.push_async_callback(chassis.close)
+            if not await _unless(stop, chassis.open_database(service.migrations)):
+                return
             if not await _unless(stop, chassis.bus.start()):
                 return
-            stack.push_async_callback(chassis.close)
             self._runners = [chassis.runner(stage) for stage in service.stages]
             topics = [topic for runner in self._runners for topic in runner.all_topics()]
             await chassis.bus.ensure_topics(topics)
@@ -95,8 +106,13 @@ class Process:
         """Keep health true, and announce the ports once everything is ready."""
         ready = False
         written = False
+        whole = time.monotonic()
         while not stop.is_set():
             reasons = self.not_ready()
+            if not any(runner.overdue for runner in self._runners):
+                whole = time.monotonic()
+            elif time.monotonic() - whole > _OVERDUE_SECONDS:
+                raise HandlersOverdue("; ".join(reasons))
             self._metrics.broker_up.set(self._chassis.bus.healthy)
             if ready == bool(reasons):
                 ready = not reasons
@@ -121,7 +137,6 @@ class Process:
         self._draining = True
         await self._grpc.set_serving(False)
         await asyncio.gather(*(runner.drain(_DRAIN_SECONDS) for runner in self._runners))
-        self._traces.shutdown()
 
 
 async def _unless(stop: asyncio.Event, work: object) -> bool:
@@ -161,11 +176,19 @@ def main(name: str) -> None:
             raise
         print(f"there is no service {name!r}", file=sys.stderr)
         sys.exit(2)
+    run(module.build, name)
+
+
+def run(build: Callable[[Mesh], Service], name: str) -> None:
+    """Run a service as this process; a wrong setting ends it with one line and status 2."""
     try:
-        asyncio.run(serve(module.build, name))
+        asyncio.run(serve(build, name))
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except HandlersOverdue as error:
+        log.critical("the process ends itself, to be started again: %s", error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,7 +16,7 @@ from opentelemetry.trace import SpanKind, Tracer
 
 from lungmesh.mesh.blobs import BlobMissing
 from lungmesh.mesh.contract import validate
-from lungmesh.mesh.errors import BadInput, MeshError, Refused, Unavailable
+from lungmesh.mesh.errors import BadInput, MeshError, Refused, SettingsError, Unavailable
 from lungmesh.mesh.telemetry import Metrics, trace_of
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     def __init__(self, metrics: Metrics, tracer: Tracer) -> None:
         self._metrics = metrics
         self._tracer = tracer
+        # Set when the server stops: answers without end (watching) must not hold it up.
+        self.closing = asyncio.Event()
 
     async def intercept_service(
         self,
@@ -63,7 +66,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             name: value.encode() if isinstance(value, str) else value
             for name, value in details.invocation_metadata or ()
         }
-        call = _Call(self._metrics, self._tracer, details.method, headers)
+        call = _Call(self._metrics, self._tracer, details.method, headers, self.closing)
         arguments = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
@@ -87,12 +90,18 @@ class _Call:
     """One call on its way through the edge."""
 
     def __init__(
-        self, metrics: Metrics, tracer: Tracer, method: str, headers: dict[str, bytes]
+        self,
+        metrics: Metrics,
+        tracer: Tracer,
+        method: str,
+        headers: dict[str, bytes],
+        closing: asyncio.Event,
     ) -> None:
         self._metrics = metrics
         self._tracer = tracer
         self._method = method
         self._headers = headers
+        self._closing = closing
 
     def single(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a method that answers once."""
@@ -108,7 +117,8 @@ class _Call:
 
         async def wrapped(request: Any, context: Any) -> AsyncIterator[Any]:
             async with _Measured(self, context):
-                async for answer in behaviour(self._checked(request), context):
+                answers = behaviour(self._checked(request), context)
+                async for answer in _until(self._closing, answers):
                     yield answer
 
         return wrapped
@@ -124,6 +134,26 @@ class _Call:
         async for request in requests:
             validate(request)
             yield request
+
+
+async def _until(closing: asyncio.Event, answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Pass answers on; raises Unavailable once the server stops."""
+    stopped = asyncio.ensure_future(closing.wait())
+    answer: asyncio.Future[Any] = stopped
+    try:
+        while True:
+            answer = asyncio.ensure_future(anext(answers))
+            await asyncio.wait({answer, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise Unavailable("the service is stopping: call again")
+            try:
+                one = answer.result()
+            except StopAsyncIteration:
+                return
+            yield one
+    finally:
+        stopped.cancel()
+        answer.cancel()
 
 
 class _Measured:
@@ -166,9 +196,8 @@ class GrpcServer:
     """A grpc.aio server with health and reflection."""
 
     def __init__(self, metrics: Metrics, tracer: Tracer) -> None:
-        self.server = grpc.aio.server(
-            interceptors=[EdgeInterceptor(metrics, tracer)], options=_OPTIONS
-        )
+        self._edge = EdgeInterceptor(metrics, tracer)
+        self.server = grpc.aio.server(interceptors=[self._edge], options=_OPTIONS)
         self._health = health.aio.HealthServicer()
         self._names: list[str] = []
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
@@ -176,12 +205,18 @@ class GrpcServer:
     async def start(
         self, address: str, register: Callable[[grpc.aio.Server], Sequence[str]]
     ) -> int:
-        """Start with the service's servicers, NOT_SERVING yet; return the bound port."""
+        """Start with the service's servicers, NOT_SERVING yet; return the bound port.
+
+        Raises SettingsError when the port is taken.
+        """
         self._names = ["", *register(self.server)]
         await self.set_serving(False)
         names = (*self._names[1:], health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self.server)
-        port: int = self.server.add_insecure_port(address)
+        try:
+            port: int = self.server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise SettingsError(f"LUNGMESH_GRPC_PORT: {address} cannot be bound") from error
         await self.server.start()
         return port
 
@@ -192,6 +227,7 @@ class GrpcServer:
             await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     async def close(self, grace_seconds: float) -> None:
-        """Refuse new calls and let those in hand finish."""
+        """Refuse new calls, end streams without end, and let the other calls in hand finish."""
         await self.set_serving(False)
+        self._edge.closing.set()
         await self.server.stop(grace_seconds)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -55,6 +58,7 @@ class Context:
     blobs: BlobStore
     deadline: float = float("inf")
     _progress: ProgressSink | None = None
+    _thread: threading.Thread | None = None
     _writes: list[StateWrite] = field(default_factory=list)
 
     def progress(self, fraction: float, detail: str = "") -> None:
@@ -116,7 +120,8 @@ async def run_stage(stage: Stage, event: Message, ctx: Context) -> list[Message]
     """Run a stage's handler as every door does: bus, gRPC and tests.
 
     Checks the event and what the handler returns against their field rules, runs a plain handler
-    off the event loop, and holds the deadline.
+    off the event loop, and holds the deadline: a handler that is given up has its next
+    `ctx.progress` raise Unavailable.
 
     Raises BadInput for an event that breaks its rules, Unavailable past the deadline, and what the
     handler raises.
@@ -126,10 +131,15 @@ async def run_stage(stage: Stage, event: Message, ctx: Context) -> list[Message]
     if inspect.iscoroutinefunction(stage.handle):
         work: Awaitable[Sequence[Message]] = stage.handle(event, ctx)
     else:
-        work = asyncio.to_thread(stage.handle, event, ctx)  # type: ignore[arg-type]
+        work = _on_own_thread(stage, event, ctx)
+    limit = ctx.deadline
     try:
-        outputs = await asyncio.wait_for(work, max(0.0, ctx.deadline - time.monotonic()))
-    except TimeoutError as error:
+        async with asyncio.timeout(max(0.0, limit - time.monotonic())) as waited:
+            outputs = await work
+    except BaseException as error:
+        ctx.deadline = 0.0
+        if not (isinstance(error, TimeoutError) and waited.expired()):
+            raise
         raise Unavailable(
             f"{stage.name} did not finish within its deadline of {stage.deadline_seconds:g} s"
         ) from error
@@ -142,3 +152,38 @@ async def run_stage(stage: Stage, event: Message, ctx: Context) -> list[Message]
             # An output that breaks the contract is our bug, not the sender's.
             raise AssertionError(str(error)) from error
     return list(outputs)
+
+
+async def _on_own_thread(stage: Stage, event: Message, ctx: Context) -> Sequence[Message]:
+    """Run a plain handler on a daemon thread of its own.
+
+    Python cannot stop a thread: one that runs on past its deadline must neither use up a pool that
+    others need nor keep the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Sequence[Message]] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: Sequence[Message], error: BaseException | None) -> None:
+        if done.done():
+            return  # given up in the meantime
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    handle = cast(Callable[[Message, Context], Sequence[Message]], stage.handle)
+
+    def run() -> None:
+        result: Sequence[Message] = ()
+        error: BaseException | None = None
+        try:
+            result = context.run(handle, event, ctx)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, result, error)
+
+    ctx._thread = threading.Thread(target=run, name=f"handler-{stage.name}", daemon=True)
+    ctx._thread.start()
+    return await done

@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from lungmesh.mesh.errors import told
+
 study_of_log: ContextVar[str] = ContextVar("study_of_log", default="")
 
 _SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -83,6 +85,13 @@ class Metrics:
             ("stage", "kind"),
             registry=self.registry,
         )
+        # Times the consumer group gave partitions: at the start, and at rebalances.
+        self.assignments = Counter(
+            "lungmesh_assignments",
+            "Times the consumer group gave this process partitions",
+            stage,
+            registry=self.registry,
+        )
         # 1 when a stage stopped itself rather than empty its topic into the dead letters.
         self.breaker_open = Gauge(
             "lungmesh_breaker_open", "1 while a stage stopped itself", stage, registry=self.registry
@@ -98,6 +107,13 @@ class Metrics:
         # Events committed to the database and not yet acknowledged by the broker.
         self.outbox_depth = Gauge(
             "lungmesh_outbox_depth_events", "Events in the outbox", registry=self.registry
+        )
+        # Plain handlers that run on past their deadline: Python cannot stop them.
+        self.overdue = Gauge(
+            "lungmesh_overdue_handlers",
+            "Handlers given up at their deadline that still run",
+            stage,
+            registry=self.registry,
         )
         # gRPC calls by their status.
         self.calls = Counter(
@@ -162,8 +178,8 @@ class JsonFormatter(logging.Formatter):
             line["trace_id"] = f"{span.trace_id:032x}"
         if study_of_log.get():
             line["study_id"] = study_of_log.get()
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = told(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -174,6 +190,8 @@ def start_logging(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Chatty libraries that would log record keys or reconnects at every turn.
-    for name in ("kafka", "pynetdicom", "uvicorn", "alembic", "httpx"):
-        logging.getLogger(name).setLevel(logging.ERROR if name == "kafka" else logging.WARNING)
+    # Chatty libraries that would log record keys or hundreds of reconnects; the bus itself says
+    # when the broker is away.
+    for name in ("pynetdicom", "uvicorn", "alembic", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("kafka").setLevel(level if level == "DEBUG" else logging.CRITICAL)

@@ -64,7 +64,7 @@ async def test_a_dead_letter_is_listed_with_its_reason_and_replayed_once(
         await until(lambda: line.records, 15, "the failure is told")
         letter = deadletter.show_dead_letter(kafka, event_id)
         assert (letter.stage, letter.kind, letter.error_class) == ("toy", "defect", "ValueError")
-        assert "ValueError: a bug" in letter.stack
+        assert letter.stack.endswith("ValueError"), "frames and class, not the text"
         assert letter.original.startswith("study.received.routine/")
         assert 'media_type: "broken"' in letter.text()
         service.mend()

@@ -6,7 +6,6 @@ by the study's `study_instance_uid`-free part: its manifest's media type.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -18,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from lungmesh.mesh import Context, Mesh, RetryPolicy, Service, Stage, Unavailable
-from lungmesh.mesh.serve import serve
+from lungmesh.mesh.serve import run
 from lungmesh.v1.report_pb2 import ReportDelivered
 from lungmesh.v1.study_pb2 import StudyReceived
 
@@ -122,4 +121,4 @@ def build_ledger(mesh: Mesh) -> Service:
 
 if __name__ == "__main__":
     name = sys.argv[1]
-    asyncio.run(serve({"toy": build_toy, "quiet": build_quiet, "ledger": build_ledger}[name], name))
+    run({"toy": build_toy, "quiet": build_quiet, "ledger": build_ledger}[name], name)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kafka import KafkaProducer
+from kafka.errors import KafkaError
 
 from lungmesh.mesh.bus.kafka_admin import BrokerAdmin
 from lungmesh.mesh.bus.kafka_consumer import KafkaSubscription
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1.0
 _PUBLISH_SECONDS = 20.0
+_DELIVERY_MS = 15000
 
 
 class KafkaBus:
@@ -110,28 +112,29 @@ class KafkaBus:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             try:
-                found = await asyncio.to_thread(self._admin.topic_ids, sorted(self._topics))
+                await self._look()
             except Unavailable as error:
                 if self.healthy:
                     log.error("the broker is away: %s", error)
                 self.healthy = False
-                continue
-            if any(found.get(topic) != known for topic, known in self._ids.items()):
-                try:
-                    await self._reset()
-                except Unavailable as error:
-                    log.warning("the broker went away again: %s", error)
-                    continue
-            if not self.healthy:
-                log.info("the broker answers again")
-            self.healthy = True
+            except Exception:
+                # Without the watcher a lost broker would never be noticed.
+                log.exception("the broker could not be watched; trying again")
+
+    async def _look(self) -> None:
+        found = await asyncio.to_thread(self._admin.topic_ids, sorted(self._topics))
+        if any(found.get(topic) != known for topic, known in self._ids.items()):
+            await self._reset()
+        if not self.healthy:
+            log.info("the broker answers again")
+        self.healthy = True
 
     async def _reset(self) -> None:
         """Rebuild everything that remembers the old broker, before any new record is read."""
         log.error("the broker lost its topics: making them again and starting from the beginning")
         self.healthy = False
-        await asyncio.gather(*(subscription.halt() for subscription in self._subscriptions))
-        await asyncio.to_thread(self._publisher.renew)
+        await asyncio.gather(*(subscription.forget() for subscription in self._subscriptions))
+        self._publisher.renew()
         self._ids.update(await asyncio.to_thread(self._admin.ensure, sorted(self._topics)))
         for subscription in self._subscriptions:
             subscription.start()
@@ -217,13 +220,14 @@ class _Publisher:
             linger_ms=0,
             max_block_ms=5000,
             request_timeout_ms=5000,
-            delivery_timeout_ms=15000,
+            delivery_timeout_ms=_DELIVERY_MS,
             max_request_size=16 * 1024 * 1024,
             allow_auto_create_topics=False,
         )
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
+        # The producer that must not be used again; compared with the one in use.
+        self._spent: KafkaProducer | None = None
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
 
     def start(self) -> None:
@@ -235,41 +239,51 @@ class _Publisher:
         self._queue.put(batch)
 
     def renew(self) -> None:
-        """Make a new producer: the broker no longer knows the old one's sequence numbers."""
-        with self._lock:
-            if self._producer is not None:
-                self._producer.close(timeout=0)
-                self._producer = None
+        """Have a new producer made: the broker no longer knows the old one's sequence numbers."""
+        self._spent = self._producer
 
     def stop(self) -> None:
         """Send what is queued and close."""
-        if not self._thread.is_alive():
-            return
-        self._queue.put(None)
-        self._thread.join(10)
-        with self._lock:
-            if self._producer is not None:
-                self._producer.close(timeout=5)
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join(15)
 
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
             try:
-                with self._lock:
-                    if self._producer is None:
-                        self._producer = KafkaProducer(**self._config)
-                    for record in batch.records:
-                        self._producer.send(
-                            record.topic,
-                            value=record.value,
-                            key=record.key,
-                            headers=list(record.headers.items()),
-                        ).add_callback(batch.acknowledged).add_errback(self._refused, batch)
+                producer = self._current()
+                for record in batch.records:
+                    producer.send(
+                        record.topic,
+                        value=record.value,
+                        key=record.key,
+                        headers=list(record.headers.items()),
+                    ).add_callback(batch.acknowledged).add_errback(self._refused, batch, producer)
             except Exception as error:
                 # Whatever the client raises, the sender of the batch must hear of it.
                 batch.failed(error)
                 time.sleep(0.1)
+        if self._producer is not None:
+            _close(self._producer, 5)
 
-    def _refused(self, batch: _Batch, error: BaseException) -> None:
+    def _current(self) -> KafkaProducer:
+        if self._producer is not None and self._producer is self._spent:
+            # It ends only once its last records have expired, so nobody waits for it.
+            args = (self._producer, _DELIVERY_MS / 1000 + 5)
+            threading.Thread(target=_close, args=args, daemon=True).start()
+            self._producer = self._spent = None
+        if self._producer is None:
+            self._producer = KafkaProducer(**self._config)
+        return self._producer
+
+    def _refused(self, batch: _Batch, producer: KafkaProducer, error: BaseException) -> None:
         batch.failed(error)
         # An idempotent producer that lost a record refuses all later ones.
-        threading.Thread(target=self.renew, daemon=True).start()
+        self._spent = producer
+
+
+def _close(producer: KafkaProducer, seconds: float) -> None:
+    try:
+        producer.close(timeout=seconds)
+    except KafkaError as error:
+        log.warning("a producer was closed with unsent records: %s", type(error).__name__)

@@ -71,6 +71,7 @@ class KafkaSubscription:
         self._committed: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._stopped = threading.Event()
+        # Set to end the poll thread; each thread has its own, so that a slow one cannot come back.
         self._closing = threading.Event()
         self._handovers: list[_Handover] = []
         self.joined = False
@@ -78,9 +79,12 @@ class KafkaSubscription:
 
     def start(self) -> None:
         """Start the poll thread with a new consumer."""
-        self._closing.clear()
+        self._closing = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, name=f"poll-{self._config['group_id']}", daemon=True
+            target=self._run,
+            args=(self._closing,),
+            name=f"poll-{self._config['group_id']}",
+            daemon=True,
         )
         self._thread.start()
 
@@ -90,7 +94,7 @@ class KafkaSubscription:
         with self._lock:
             mark = self._marks.get(where)
             if mark is not None:
-                mark.finish(record.offset)
+                mark.finish(record)
             for handover in self._handovers:
                 handover.look(self._marks)
 
@@ -100,7 +104,7 @@ class KafkaSubscription:
         with self._lock:
             mark = self._marks.get(where)
             if mark is not None:
-                mark.abandon(record.offset)
+                mark.abandon(record)
 
     def stop(self) -> None:
         """Deliver nothing more; keep the membership until `close`."""
@@ -109,49 +113,63 @@ class KafkaSubscription:
     async def close(self) -> None:
         """Commit what is done and leave the group."""
         self._stopped.set()
-        await self.halt()
+        await self._halt()
 
-    async def halt(self) -> None:
-        """End the poll thread; `start` makes a consumer that begins at the committed offsets."""
+    async def forget(self) -> None:
+        """Leave without committing: the log that was read is gone. `start` begins anew."""
+        self._drop()
+        await self._halt()
+
+    async def _halt(self) -> None:
         self._closing.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, 15)
             self._thread = None
-        self.drop()
+        self._drop()
 
-    def drop(self) -> None:
-        """Forget every delivered record: its log is gone or another member has it."""
+    def _drop(self, lost: set[TopicPartition] | None = None) -> None:
+        """Forget delivered records of lost partitions, or of all, and have them dropped."""
         with self._lock:
-            partitions = frozenset((where.topic, where.partition) for where in self._marks)
-            self._marks.clear()
-            self._committed.clear()
-            self._paused.clear()
-        self.joined = False
-        self._call(self._listener.on_revoked, partitions)
+            gone = set(self._marks) if lost is None else lost
+            for where in gone:
+                self._marks.pop(where, None)
+                self._committed.pop(where, None)
+                self._paused.discard(where)
+        if lost is None:
+            self.joined = False
+        if gone:
+            partitions = frozenset((where.topic, where.partition) for where in gone)
+            self._call(self._listener.on_revoked, partitions)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *args)
 
-    def _run(self) -> None:
-        while not self._closing.is_set():
+    def _run(self, closing: threading.Event) -> None:
+        while not closing.is_set():
             try:
-                consumer = KafkaConsumer(**self._config)
-            except KafkaError as error:
-                log.warning("the broker does not take a consumer: %s", type(error).__name__)
-                self._closing.wait(1)
-                continue
-            try:
-                consumer.subscribe(self._topics, listener=_Rebalance(self, consumer))
-                self._poll(consumer)
+                self._serve(closing)
             except KafkaError as error:
                 log.warning("consumer starts again after %s", type(error).__name__)
-                self._closing.wait(0.5)
-            finally:
-                self._leave(consumer)
+            except Exception:
+                # Whatever the client raises: a stage without its poll thread would stand still.
+                log.exception("consumer starts again")
+            if not closing.is_set():
+                # What was delivered comes again to the next consumer.
+                self._drop()
+                closing.wait(1)
+
+    def _serve(self, closing: threading.Event) -> None:
+        consumer = KafkaConsumer(**self._config)
+        try:
+            consumer.subscribe(self._topics, listener=_Rebalance(self, consumer))
+            self._poll(consumer, closing)
+        finally:
+            self._leave(consumer)
 
     def _leave(self, consumer: KafkaConsumer) -> None:
         try:
+            self._finish_joining(consumer)
             self._commit(consumer, wait=True)
         except KafkaError as error:
             log.warning("the last offsets were not committed: %s", type(error).__name__)
@@ -160,9 +178,22 @@ class KafkaSubscription:
         except KafkaError as error:
             log.warning("the group was left without a word: %s", type(error).__name__)
 
-    def _poll(self, consumer: KafkaConsumer) -> None:
+    def _finish_joining(self, consumer: KafkaConsumer) -> None:
+        """Let a join that is under way end before the group is left.
+
+        The embedded broker keeps a member that left in the middle of a join as the group's leader,
+        and waits for its word for ever.
+        """
+        limit = time.monotonic() + 1.5 * self._config["session_timeout_ms"] / 1000
+        coordinator = consumer._coordinator
+        while coordinator.rebalance_in_progress() and not coordinator.coordinator_unknown():
+            if time.monotonic() > limit:
+                return
+            consumer.poll(timeout_ms=_POLL_MS)
+
+    def _poll(self, consumer: KafkaConsumer, closing: threading.Event) -> None:
         last_commit = 0.0
-        while not self._closing.is_set():
+        while not closing.is_set():
             self._balance(consumer)
             batches = consumer.poll(timeout_ms=_POLL_MS)
             if not self.joined and consumer.assignment():
@@ -170,19 +201,13 @@ class KafkaSubscription:
             records: list[Record] = []
             with self._lock:
                 for where, batch in batches.items():
+                    if any(where in item.partitions for item in self._handovers):
+                        continue  # on its way to another member, which reads it again
                     mark = self._marks.setdefault(where, Watermark())
                     for item in batch:
-                        mark.add(item.offset)
-                        records.append(
-                            Record(
-                                item.topic,
-                                item.partition,
-                                item.offset,
-                                item.key or b"",
-                                item.value or b"",
-                                dict(item.headers),
-                            )
-                        )
+                        record = _record(item)
+                        mark.add(record)
+                        records.append(record)
             if records:
                 self._call(self._listener.on_records, records)
             now = time.monotonic()
@@ -240,6 +265,15 @@ class KafkaSubscription:
         with self._lock:
             self._committed.update({where: value.offset for where, value in offsets.items()})
 
+    def gain(self, partitions: set[TopicPartition]) -> None:
+        """Tell the listener of new partitions."""
+        new = frozenset((where.topic, where.partition) for where in partitions)
+        self._call(self._listener.on_assigned, new)
+
+    def lose(self, partitions: set[TopicPartition]) -> None:
+        """Forget partitions that the group took away without a hand-over."""
+        self._drop(partitions)
+
     def begin_handover(self, partitions: set[TopicPartition]) -> Future:
         """Return a future that resolves once no record of the partitions is in work."""
         handover = _Handover(partitions)
@@ -265,6 +299,17 @@ class KafkaSubscription:
                 self._marks.pop(where, None)
                 self._committed.pop(where, None)
                 self._paused.discard(where)
+
+
+def _record(item: Any) -> Record:
+    return Record(
+        item.topic,
+        item.partition,
+        item.offset,
+        item.key or b"",
+        item.value or b"",
+        dict(item.headers),
+    )
 
 
 class _Handover:
@@ -301,6 +346,8 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """A partition that comes starts with an empty watermark."""
         self._subscription.end_handover(assigned)
+        if assigned:
+            self._subscription.gain(assigned)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Wait for the work in hand, then commit it."""
@@ -315,4 +362,4 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
         """Another member has them already: forget them."""
-        self._subscription.drop()
+        self._subscription.lose(lost)

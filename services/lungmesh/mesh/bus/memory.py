@@ -121,7 +121,7 @@ class MemorySubscription:
             )
             taken = rows[start : start + max(0, self._limit - mark.in_work)]
             for record in taken:
-                mark.add(record.offset)
+                mark.add(record)
             self._position[where] = start + len(taken)
             batch.extend(taken)
         if batch:
@@ -131,14 +131,14 @@ class MemorySubscription:
         """Move the watermark and commit it."""
         where = (record.topic, record.partition)
         mark = self._marks[where]
-        mark.finish(record.offset)
+        mark.finish(record)
         if mark.commit is not None:
             self._bus.committed[self._group, where] = mark.commit
         self.wake()
 
     def abandon(self, record: Record) -> None:
         """Keep the watermark below the record."""
-        self._marks[record.topic, record.partition].abandon(record.offset)
+        self._marks[record.topic, record.partition].abandon(record)
 
     def reset(self) -> None:
         """Start again from the beginning of an empty log."""

@@ -38,6 +38,9 @@ class Listener(Protocol):
     def on_records(self, records: Sequence[Record]) -> None:
         """Queue records; must not block."""
 
+    def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """The group has given this member partitions."""
+
     def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Drop queued records of partitions that another member now has."""
 

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
+
+from lungmesh.mesh.bus.port import Record
 
 
 class Watermark:
     """Low watermark of one partition.
 
     Records finish in any order; only a contiguous run of finished ones from the bottom may be
-    committed, so that a crash repeats work but never skips a record.
+    committed, so that a crash repeats work but never skips a record. A record is known by identity,
+    not by offset: after a hand-over or a broker's loss of memory the same offset is delivered
+    anew, and work on the old delivery must not count for the new one.
     """
 
     def __init__(self) -> None:
-        self._open: deque[int] = deque()
+        # Delivered and not yet below the watermark, in rising order of offset.
+        self._open: OrderedDict[int, Record] = OrderedDict()
         self._finished: set[int] = set()
         self._abandoned: set[int] = set()
         self._next: int | None = None
 
-    def add(self, offset: int) -> None:
+    def add(self, record: Record) -> None:
         """Note a delivered record. Offsets come in rising order, possibly with gaps."""
-        self._open.append(offset)
+        self._open[record.offset] = record
 
-    def finish(self, offset: int) -> None:
-        """Note a finished record; one that is not open (delivered before a loss) is ignored."""
-        if not self._open or offset < self._open[0]:
+    def finish(self, record: Record) -> None:
+        """Note a finished record; one of an earlier delivery is ignored."""
+        if self._open.get(record.offset) is not record:
             return
-        self._finished.add(offset)
-        while self._open and self._open[0] in self._finished:
-            done = self._open.popleft()
-            self._finished.discard(done)
-            self._next = done + 1
+        self._finished.add(record.offset)
+        while self._open:
+            lowest = next(iter(self._open))
+            if lowest not in self._finished:
+                break
+            del self._open[lowest]
+            self._finished.discard(lowest)
+            self._next = lowest + 1
 
-    def abandon(self, offset: int) -> None:
+    def abandon(self, record: Record) -> None:
         """Note a delivered record that nobody will work on here; it keeps the watermark down."""
-        self._abandoned.add(offset)
+        if self._open.get(record.offset) is record:
+            self._abandoned.add(record.offset)
 
     @property
     def in_work(self) -> int:
