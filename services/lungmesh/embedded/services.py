@@ -75,6 +75,8 @@ def program(name: str, layout: Layout, ports: Ports) -> Program:
             "LUNGMESH_GRPC_PORT": str(ports.grpc[name]),
             "LUNGMESH_METRICS_PORT": str(ports.metrics[name]),
             "LUNGMESH_READY_FILE": str(ready_file),
+            # Eight processes share the cores: threads of their own for small matrices only cost.
+            "OPENBLAS_NUM_THREADS": "1",
             **_own_settings(name, layout, ports),
         },
         log=layout.log_file(name),

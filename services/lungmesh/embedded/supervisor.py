@@ -17,6 +17,8 @@ from lungmesh.mesh.errors import MeshError
 
 _LOOK_SECONDS = 0.05
 _START_DEATHS = 3
+# Triton takes up to 5 s to give back what it was loading.
+_ABANDON_SECONDS = 8.0
 # Exit status of a service whose settings are wrong: another start would not help.
 _WRONG_SETTINGS = 2
 
@@ -69,7 +71,7 @@ class Supervisor:
                 self._launch(child)
             self._await_ready(time.monotonic() + limit_seconds, limit_seconds)
         except BaseException:
-            self.stop(5.0)
+            self.stop(_ABANDON_SECONDS)
             raise
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._watcher.start()

@@ -15,6 +15,18 @@ _TEXTS = {
         "Is there an earlier chest CT? None was compared, so growth is unknown.",
         "是否有既往胸部 CT？尚未与既往检查比较，增长情况未知。",
     ),
+    "airway": (
+        "Which airway does the airway nodule lie in (subsegmental, or more proximal)?",
+        "气道结节位于哪一级支气管（亚段，或更近端）？",
+    ),
+    "cyst_wall": (
+        "The cyst's wall: thin or thick, one chamber or several, changed since a prior?",
+        "囊腔壁：薄壁或厚壁，单房或多房，较既往有无变化？",
+    ),
+    "nodule_type": (
+        "The guideline has no row for a nodule of this type: judge it by eye.",
+        "指南未涵盖此类结节：请人工判断。",
+    ),
     "tumour_extent": (
         "T beyond size: pleura, chest wall, mediastinum, main bronchus, atelectasis, separate "
         "nodules were not judged and can raise it.",
@@ -68,11 +80,12 @@ def open_questions(
     Parameters
     ----------
     concerning
-        The nodules that ask for the team; without any, only a missing prior is asked for.
+        The nodules that ask for the team; without any, only a missing prior and what the
+        guidelines need are asked for.
     staged
         Whether a T category is proposed, so that N and M matter.
     """
-    asked: set[str] = set()
+    asked = {need for category in event.exam_categories for need in category.needs}
     if not event.priors:
         asked.add("prior_ct")
     if staged:

@@ -80,7 +80,7 @@ def _of_guidelines(categories: Sequence[Category]) -> list[MdtOption]:
             english, chinese = category.management_en, category.management_zh
             label = f"{name} {category.category}"
         else:
-            needs = ", ".join(category.needs)
+            needs = ", ".join(need.replace("_", " ") for need in category.needs)
             english, chinese = f"no category yet; it needs {needs}", f"尚不能分类，需要：{needs}"
             label = name
         options.append(

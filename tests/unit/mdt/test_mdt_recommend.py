@@ -60,10 +60,12 @@ def test_each_guidelines_management_is_an_option_with_edition_and_source() -> No
     ]
 
 
-def test_a_guideline_without_a_category_says_what_it_needs() -> None:
-    event = followed_up(exam=(category("Lung-RADS", "", needs=("prior CT",)),))
-    (option,) = recommend(event).options
-    assert option.text_en == "Lung-RADS v0: no category yet; it needs prior CT"
+def test_a_guideline_without_a_category_says_and_asks_what_it_needs() -> None:
+    event = followed_up(exam=(category("Lung-RADS", "", needs=("cyst_wall",)),))
+    recommended = recommend(event)
+    (option,) = recommended.options
+    assert option.text_en == "Lung-RADS v0: no category yet; it needs cyst wall"
+    assert asked(recommended) == ["prior_ct", "cyst_wall"]
 
 
 def test_only_nodules_that_ask_for_the_team_are_staged() -> None:
