@@ -1,0 +1,167 @@
+"""The stage: NodulesDetected in, NodulesAssessed out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from google.protobuf.message import Message
+
+from lungmesh.malignancy import risk_models, signs
+from lungmesh.malignancy.risk_models import Covariates
+from lungmesh.malignancy.settings import MalignancySettings
+from lungmesh.mesh import Context, Stage
+from lungmesh.mesh.arrays import open_array, read_array
+from lungmesh.v1 import nodule_pb2, study_pb2
+from lungmesh.v1.nodule_pb2 import (
+    Assessment,
+    Nodule,
+    NodulesAssessed,
+    NodulesDetected,
+    RiskScore,
+    Sign,
+)
+from lungmesh.v1.study_pb2 import ClinicalContext
+from lungmesh.v1.volume_pb2 import ModelVersion, Volume
+
+_UPPER = (nodule_pb2.LOBE_RIGHT_UPPER, nodule_pb2.LOBE_LEFT_UPPER)
+_SIGNS = ModelVersion(name=signs.NAME, version=signs.VERSION)
+# Both sexes that Brock knows; for another the score is a range over both.
+_FEMALE = {study_pb2.SEX_FEMALE: 1.0, study_pb2.SEX_MALE: 0.0}
+
+
+class MalignancyStage(Stage):
+    """Measures each nodule's signs and computes the published risk models."""
+
+    name = "malignancy"
+    consumes = (NodulesDetected,)
+    produces = (NodulesAssessed,)
+    version = "+".join(
+        (
+            f"{signs.NAME}-{signs.VERSION}",
+            *(f"{model.name}-{model.version}" for model in risk_models.MODELS),
+        )
+    )
+
+    def __init__(self, settings: MalignancySettings) -> None:
+        self._counted_from = settings.counted_from_score
+        self.concurrency = settings.concurrency
+        self.deadline_seconds = settings.deadline_seconds
+
+    def handle(self, event: NodulesDetected, ctx: Context) -> Sequence[Message]:
+        """Return the NodulesAssessed of an exam."""
+        counted = sum(nodule.detection_score >= self._counted_from for nodule in event.nodules)
+        assessed = NodulesAssessed(
+            study=event.study,
+            exam=event.exam,
+            models=[*event.models, _SIGNS, *(_version(model) for model in risk_models.MODELS)],
+        )
+        for number, nodule in enumerate(event.nodules):
+            ctx.progress(number / len(event.nodules), "measuring signs")
+            measured = [*signs.measure_signs(_patch(event.exam.volume, nodule, ctx)), _lobe(nodule)]
+            # At least itself, also where its own score is too low to be counted.
+            known = covariates(event.exam.clinical, nodule, measured, max(counted, 1))
+            assessed.nodules.add().CopyFrom(nodule)
+            assessed.nodules[-1].assessment.CopyFrom(
+                Assessment(
+                    signs=[
+                        Sign(name=s.name, score=s.score, present=s.present, model=_SIGNS)
+                        for s in measured
+                    ],
+                    risks=[
+                        risk_message(model, known)
+                        for model in risk_models.MODELS
+                        if "type_weight" not in model.ranges or known.type_weight is not None
+                    ],
+                )
+            )
+        return [assessed]
+
+
+def covariates(
+    clinical: ClinicalContext, nodule: Nodule, measured: Sequence[signs.Finding], count: int
+) -> Covariates:
+    """Return what the models ask; what nobody said stays unknown.
+
+    Parameters
+    ----------
+    count
+        Nodules of the exam.
+    """
+    present = {sign.name: float(sign.present) for sign in measured}
+
+    def said(name: str) -> float | None:
+        return float(getattr(clinical, name)) if clinical.HasField(name) else None  # type: ignore[arg-type]
+
+    return Covariates(
+        age_years=said("age_years"),
+        sex=_FEMALE.get(clinical.sex),
+        ever_smoker=said("ever_smoker"),
+        years_since_quitting=_quit_years(clinical),
+        family_history_of_lung_cancer=said("family_history_of_lung_cancer"),
+        family_history_of_cancer=said("family_history_of_cancer"),
+        emphysema=said("emphysema"),
+        extrathoracic_cancer=said("extrathoracic_cancer"),
+        fdg_uptake=risk_models.uptake_weight(clinical.fdg_uptake),
+        type_weight=risk_models.type_weight_of(nodule.type),
+        diameter_mm=nodule.measurement.mean_diameter_mm,
+        nodule_count=float(count),
+        upper_lobe=present["upper_lobe"],
+        spiculation=present["spiculation"],
+        calcification=present["calcification"],
+        clear_border=present["clear_border"],
+    )
+
+
+def risk_message(model: risk_models.RiskModel, known: Covariates) -> RiskScore:
+    """Return a model's score as it travels."""
+    score = model.score(known)
+    return RiskScore(
+        model=_version(model),
+        source=model.source,
+        probability=score.probability,
+        low=score.low,
+        high=score.high,
+        missing=score.missing,
+        outside_intended_use=score.outside_intended_use,
+    )
+
+
+def _version(model: risk_models.RiskModel) -> ModelVersion:
+    return ModelVersion(name=model.name, version=model.version)
+
+
+def _quit_years(clinical: ClinicalContext) -> float | None:
+    if clinical.HasField("years_since_quitting"):
+        return float(clinical.years_since_quitting)
+    # Who never smoked has not quit.
+    return 0.0 if clinical.HasField("ever_smoker") and not clinical.ever_smoker else None
+
+
+def _lobe(nodule: Nodule) -> signs.Finding:
+    upper = nodule.lobe in _UPPER
+    return signs.Finding("upper_lobe", float(upper), upper)
+
+
+def _patch(volume: Volume, nodule: Nodule, ctx: Context) -> signs.Patch:
+    """Read only the box around the nodule."""
+    spacing = tuple(volume.geometry.spacing_mm)[::-1]
+    shape = tuple(volume.geometry.size)[::-1]
+    first = tuple(nodule.mask.offset)[::-1]
+    size = tuple(nodule.mask.size)[::-1]
+    margins = [int(np.ceil(signs.MARGIN_MM / mm)) for mm in spacing]
+    low = [max(0, start - margin) for start, margin in zip(first, margins, strict=True)]
+    high = [
+        min(extent, start + count + margin)
+        for extent, start, count, margin in zip(shape, first, size, margins, strict=True)
+    ]
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    hu = np.asarray(open_array(ctx.blobs, volume.hu)[box], np.float32)
+    lobes = np.asarray(open_array(ctx.blobs, volume.lobes)[box])
+    mask = np.zeros(hu.shape, bool)
+    inner = tuple(
+        slice(start - a, start - a + count)
+        for start, a, count in zip(first, low, size, strict=True)
+    )
+    mask[inner] = read_array(ctx.blobs, nodule.mask.voxels) > 0
+    return signs.Patch(hu, mask, lobes > 0, (spacing[0], spacing[1], spacing[2]))

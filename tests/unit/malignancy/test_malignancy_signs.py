@@ -1,0 +1,142 @@
+"""Signs on shapes whose look is known, on any grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lungmesh.malignancy.signs import Finding, Patch, measure_signs
+
+GRIDS = [(1.0, 0.7, 0.7), (2.5, 0.7, 0.7), (1.25, 0.9, 0.9)]
+EXTENT_MM = 64.0
+
+
+def places(spacing: tuple[float, float, float]) -> np.ndarray:
+    """mm from the middle, (z, y, x, 3)."""
+    axes = [np.arange(round(EXTENT_MM / mm)) * mm for mm in spacing]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    middle: np.ndarray = grid - grid.reshape(-1, 3).mean(axis=0)
+    return middle
+
+
+def patch(
+    dense: np.ndarray,
+    spacing: tuple[float, float, float],
+    inside_hu: float = 40.0,
+    nodule: np.ndarray | None = None,
+    lung: np.ndarray | None = None,
+) -> Patch:
+    """A dense shape in lung; the nodule's mask is the shape unless another is given."""
+    hu = np.where(dense, inside_hu, -850.0).astype(np.float32)
+    return Patch(
+        hu,
+        dense if nodule is None else nodule,
+        np.ones(dense.shape, bool) if lung is None else lung,
+        spacing,
+    )
+
+
+def named(patch: Patch) -> dict[str, Finding]:
+    return {finding.name: finding for finding in measure_signs(patch)}
+
+
+def ball(
+    p: np.ndarray, radius: float, center: tuple[float, float, float] = (0, 0, 0)
+) -> np.ndarray:
+    inside: np.ndarray = np.linalg.norm(p - center, axis=-1) <= radius
+    return inside
+
+
+def spikes(p: np.ndarray, count: int, reach: float) -> np.ndarray:
+    """Thin strands from the middle in directions spread over the sphere."""
+    out = np.zeros(p.shape[:-1], bool)
+    for k in range(count):
+        z = 1 - 2 * (k + 0.5) / count
+        turn = k * np.pi * (3 - np.sqrt(5))
+        axis = np.array([z, np.sqrt(1 - z * z) * np.cos(turn), np.sqrt(1 - z * z) * np.sin(turn)])
+        along = p @ axis
+        off = np.linalg.norm(p - along[..., None] * axis, axis=-1)
+        out |= (along > 0) & (along <= reach) & (off <= 1.0)
+    return out
+
+
+@pytest.mark.parametrize("spacing", GRIDS)
+@pytest.mark.parametrize("radius", [4.0, 8.0, 14.0])
+def test_a_ball_is_smooth_clear_and_nothing_else(
+    spacing: tuple[float, float, float], radius: float
+) -> None:
+    found = named(patch(ball(places(spacing), radius), spacing))
+    assert not found["spiculation"].present
+    assert not found["lobulation"].present
+    assert found["smooth_margin"].present
+    assert found["clear_border"].present
+    assert not found["calcification"].present
+    assert not found["juxtapleural"].present
+
+
+@pytest.mark.parametrize("spacing", GRIDS[:1])
+@pytest.mark.parametrize("radius", [6.0, 12.0])
+def test_a_ball_with_many_thin_strands_is_spiculated(
+    spacing: tuple[float, float, float], radius: float
+) -> None:
+    p = places(spacing)
+    nodule = ball(p, radius)
+    found = named(patch(nodule | spikes(p, 12, radius + 7), spacing, nodule=nodule))
+    assert found["spiculation"].present
+    assert not found["smooth_margin"].present
+
+
+def test_two_vessels_do_not_make_a_nodule_spiculated() -> None:
+    p = places(GRIDS[0])
+    nodule = ball(p, 8)
+    found = named(patch(nodule | spikes(p, 2, 20), GRIDS[0], nodule=nodule))
+    assert not found["spiculation"].present
+
+
+@pytest.mark.parametrize("spacing", GRIDS)
+def test_a_bunch_of_balls_is_lobulated(spacing: tuple[float, float, float]) -> None:
+    p = places(spacing)
+    bunch = np.zeros(p.shape[:-1], bool)
+    for x in (-7.0, 7.0):
+        for y in (-7.0, 7.0):
+            bunch |= ball(p, 7.5, (0, y, x))
+    found = named(patch(bunch, spacing))
+    assert found["lobulation"].present
+    assert not found["smooth_margin"].present
+
+
+def test_calcium_and_fat_are_read_from_the_core() -> None:
+    shape = ball(places(GRIDS[0]), 8)
+    assert named(patch(shape, GRIDS[0], inside_hu=600))["calcification"].present
+    fat = named(patch(shape, GRIDS[0], inside_hu=-70))
+    assert fat["fat"].present
+    assert not fat["calcification"].present
+
+
+@given(gap=st.floats(0, 12))
+@settings(max_examples=12, deadline=None)
+def test_a_nodule_is_juxtapleural_when_the_pleura_is_near(gap: float) -> None:
+    spacing = GRIDS[0]
+    p = places(spacing)
+    lung = p[..., 2] <= 6 + gap
+    found = named(patch(ball(p, 6) & lung, spacing, lung=lung))["juxtapleural"]
+    if gap <= 0.5:
+        assert found.present
+    if gap >= 3.5:
+        assert not found.present
+
+
+def test_a_blurred_border_is_not_clear() -> None:
+    spacing = GRIDS[0]
+    p = places(spacing)
+    away = np.linalg.norm(p, axis=-1)
+    hu = (-850 + 890 / (1 + np.exp((away - 9) / 3))).astype(np.float32)
+    blurred = Patch(hu, away <= 9, np.ones(away.shape, bool), spacing)
+    assert not named(blurred)["clear_border"].present
+
+
+def test_an_empty_mask_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty mask"):
+        measure_signs(patch(np.zeros((5, 5, 5), bool), (1.0, 1.0, 1.0)))
