@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -52,6 +53,20 @@ def alive(pids: list[int]) -> list[int]:
                 found.append(pid)
         except psutil.NoSuchProcess:
             continue
+    return found
+
+
+def processes_over(data: Path) -> list[int]:
+    """Return the processes that write a log below a data directory."""
+    logs = str(data.resolve() / "logs")
+    found = []
+    for process in psutil.process_iter():
+        try:
+            target = os.readlink(f"/proc/{process.pid}/fd/1")
+        except OSError:
+            continue
+        if target.startswith(logs):
+            found.append(process.pid)
     return found
 
 

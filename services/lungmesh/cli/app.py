@@ -84,7 +84,8 @@ def run(
         priority=priority_of(priority),
         limit_seconds=limit,
     )
-    show_results(run_job(job, show), out, show)
+    with run_job(job, show) as result:
+        show_results(result, out, show)
 
 
 @app.command()

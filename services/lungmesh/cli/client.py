@@ -18,6 +18,7 @@ from lungmesh.v1.console_pb2 import (
     WatchStudiesRequest,
 )
 from lungmesh.v1.console_pb2_grpc import ConsoleServiceStub
+from lungmesh.v1.events_pb2 import STAGE_STATE_DONE
 from lungmesh.v1.ingest_pb2 import CloseStudyRequest
 from lungmesh.v1.ingest_pb2_grpc import IngestServiceStub
 from lungmesh.v1.mdt_pb2 import GetRecommendationRequest, MdtRecommended
@@ -28,6 +29,7 @@ from lungmesh.v1.study_pb2 import ClinicalContext, Priority, StudyRef
 
 _CALL_SECONDS = 30.0
 _AGAIN_SECONDS = 0.5
+_TIMES_SECONDS = 3.0
 
 
 class MeshClient:
@@ -58,30 +60,41 @@ class MeshClient:
     def follow(self, study: StudyRef, limit_seconds: float) -> Iterator[StudyView]:
         """Yield a study's state at every change, up to the one that ends it.
 
+        A stage's result may be seen before its time is, so at the end up to some seconds are given
+        to stages to tell theirs.
+
         Raises CommandError (TIME_LIMIT).
         """
-        limit = time.monotonic() + limit_seconds
+        view = StudyView()
+        for view in self._changes(study, time.monotonic() + limit_seconds):
+            yield view
+            if view.outcome in (STUDY_OUTCOME_DONE, STUDY_OUTCOME_FAILED):
+                break
+        else:
+            raise CommandError(
+                f"the study did not end within {limit_seconds:.0f} s", Exit.TIME_LIMIT
+            )
+        if view.outcome == STUDY_OUTCOME_DONE and not _timed(view):
+            for view in self._changes(study, time.monotonic() + _TIMES_SECONDS):
+                yield view
+                if _timed(view):
+                    return
+
+    def _changes(self, study: StudyRef, limit: float) -> Iterator[StudyView]:
+        """Yield the states of a study, its revision or a newer one, until a `monotonic` time."""
         request = WatchStudiesRequest(tenant=TENANT, study_id=study.study_id)
-        while True:
-            left = limit - time.monotonic()
-            if left <= 0:
-                raise CommandError(
-                    f"the study did not end within {limit_seconds:.0f} s", Exit.TIME_LIMIT
-                )
+        while (left := limit - time.monotonic()) > 0:
             try:
                 with grpc.insecure_channel(self._mesh.address("console")) as channel:
                     for answer in ConsoleServiceStub(channel).WatchStudies(request, timeout=left):
-                        if answer.study.study.revision < study.revision:
-                            continue
-                        yield answer.study
-                        if answer.study.outcome in (STUDY_OUTCOME_DONE, STUDY_OUTCOME_FAILED):
-                            return
+                        if answer.study.study.revision >= study.revision:
+                            yield answer.study
             except grpc.RpcError as error:
                 code = error.code()
                 if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     raise _told("console", error) from error
             # The console was restarted: its state is kept, so ask again.
-            time.sleep(_AGAIN_SECONDS)
+            time.sleep(min(_AGAIN_SECONDS, max(0.0, limit - time.monotonic())))
 
     def watch(self) -> Iterator[StudyView]:
         """Yield every study of the tenant as it stands, then each change, without end."""
@@ -127,6 +140,13 @@ class MeshClient:
                 yield channel
             except grpc.RpcError as error:
                 raise _told(service, error) from error
+
+
+def _timed(view: StudyView) -> bool:
+    """Return whether every stage that is done has told its time."""
+    return all(
+        stage.handler_seconds > 0 for stage in view.stages if stage.state == STAGE_STATE_DONE
+    )
 
 
 def _told(service: str, error: grpc.RpcError) -> CommandError:

@@ -45,15 +45,15 @@ def run_demo(out: Path, data: Path | None, limit_seconds: float, show: Show) -> 
         job = Job(
             study=work / "dicom", out=out, data=data or work / "data", limit_seconds=limit_seconds
         )
-        result = run_job(job, show, owner="demo")
+        with run_job(job, show, owner="demo") as result:
+            show_results(result, out, show)
+            comparison = compare(read_summary(out)["nodules"], truth)
+            _show_comparison(comparison, truth, show)
     except BaseException:
         show.note(f"the demo's files and logs are kept in {work}")
         raise
     shutil.rmtree(work)
     wall_seconds = time.monotonic() - started
-    show_results(result, out, show)
-    comparison = compare(read_summary(out)["nodules"], truth)
-    _show_comparison(comparison, truth, show)
     _show_limits(wall_seconds, result.peak_pss_bytes, show)
     if not comparison.found:
         raise CommandError(

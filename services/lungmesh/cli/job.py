@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,10 +69,12 @@ class Result:
     peak_rss_bytes: int
 
 
-def run_job(job: Job, show: Show, owner: str = "run") -> Result:
-    """Read the study and write its artefacts to `job.out`.
+@contextmanager
+def run_job(job: Job, show: Show, owner: str = "run") -> Iterator[Result]:
+    """Read the study, write its artefacts to `job.out`, and hand over the result.
 
-    Uses the mesh that runs over the data directory, or brings one up and stops it at the end.
+    Uses the mesh that runs over the data directory, or brings one up and stops it when the block
+    ends, so that nobody waits for the stop to see the result.
 
     Raises CommandError; MeshError when the mesh does not start.
     """
@@ -107,7 +109,7 @@ def run_job(job: Job, show: Show, owner: str = "run") -> Result:
         )
         complete_summary(job.out, view, recommendation, _figures(result))
         show.settle()
-    return result
+        yield result
 
 
 def _mesh(job: Job, show: Show, owner: str, stack: ExitStack) -> tuple[MeshState, float]:

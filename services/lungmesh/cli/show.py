@@ -112,6 +112,8 @@ class Plain:
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], str] = {}
+        # Stages that are done and have not told their time yet.
+        self._untimed: dict[tuple[str, str], StageView] = {}
 
     def note(self, text: str, **facts: Any) -> None:
         """Print it."""
@@ -121,14 +123,18 @@ class Plain:
         """A line at the end says it all."""
 
     def study(self, view: StudyView) -> None:
-        """Print stages whose state changed."""
+        """Print stages whose state changed; the end of one together with its time."""
         for stage in view.stages:
             word = STATE_WORDS[stage.state]
             key = (view.study.study_id, stage.stage)
             if self._told.get(key) == word or word == "running":
                 continue
+            if word == "done" and not stage.handler_seconds:
+                self._untimed[key] = stage
+                continue
+            self._untimed.pop(key, None)
             self._told[key] = word
-            print(f"{stage.stage:<11} {word:<9}{_figures(stage)}".rstrip(), flush=True)
+            self._print(stage)
 
     def table(self, table: Table, kind: str, rows: list[dict[str, Any]]) -> None:
         """Print it."""
@@ -140,7 +146,17 @@ class Plain:
         print(f"lungmesh: {text}", file=sys.stderr, flush=True)
 
     def settle(self) -> None:
-        """Nothing is live."""
+        """Print the stages that never told their time."""
+        for key, stage in self._untimed.items():
+            self._told[key] = STATE_WORDS[stage.state]
+            self._print(stage)
+        self._untimed.clear()
+
+    @staticmethod
+    def _print(stage: StageView) -> None:
+        word = STATE_WORDS[stage.state]
+        figures = "  ".join(part for part in (_seconds(stage), stage.detail) if part)
+        print(f"{stage.stage:<11} {word:<9}{figures}".rstrip(), flush=True)
 
 
 class Terminal:
@@ -219,18 +235,13 @@ class Terminal:
 
     def _seconds(self, stage: StageView, word: str) -> str:
         """Return the handler's seconds; while it works, those since we first saw it work."""
-        if stage.handler_seconds:
-            return f"{stage.handler_seconds:.1f} s"
-        if word not in _WORKING:
-            return ""
+        if stage.handler_seconds or word not in _WORKING:
+            return _seconds(stage)
         began = self._began.setdefault(stage.stage, time.monotonic())
         return f"{time.monotonic() - began:.1f} s"
 
 
-def _figures(stage: StageView) -> str:
-    parts = []
-    if stage.handler_seconds:
-        parts.append(f"{stage.handler_seconds:.1f} s")
-    if stage.detail:
-        parts.append(stage.detail)
-    return "  ".join(parts)
+def _seconds(stage: StageView) -> str:
+    if not stage.handler_seconds:
+        return ""
+    return f"{stage.handler_seconds:.1f} s" if stage.handler_seconds >= 0.1 else "< 0.1 s"

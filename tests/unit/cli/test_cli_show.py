@@ -80,6 +80,22 @@ def test_plain_prints_a_line_a_change_of_state(capsys: pytest.CaptureFixture[str
     ]
 
 
+def test_plain_says_done_together_with_the_time_or_at_the_end_without(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show = Plain()
+    show.study(view(stage("report", events_pb2.STAGE_STATE_DONE)))
+    show.study(view(stage("mdt", events_pb2.STAGE_STATE_DONE)))
+    assert capsys.readouterr().out == ""
+    show.study(view(stage("report", events_pb2.STAGE_STATE_DONE, handler_seconds=2.0)))
+    show.settle()
+    show.settle()
+    assert capsys.readouterr().out.splitlines() == [
+        "report      done     2.0 s",
+        "mdt         done",
+    ]
+
+
 def test_plain_errors_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     Plain().error("the disk is full", 6)
     out, err = capsys.readouterr()
