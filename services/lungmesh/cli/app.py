@@ -198,6 +198,9 @@ def main() -> None:
     as_json = "--json" in sys.argv
     try:
         status = app(standalone_mode=False)
+        if status == Exit.INTERRUPTED:
+            # Typer turns a KeyboardInterrupt into this status.
+            raise KeyboardInterrupt
         sys.exit(status if isinstance(status, int) else Exit.DONE)
     except CommandError as error:
         _end(str(error), error.exit_status, as_json)
@@ -205,7 +208,7 @@ def main() -> None:
         _end(str(error), Exit.USAGE, as_json)
     except MeshError as error:
         _end(str(error), Exit.NO_MESH, as_json)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         _end("interrupted", Exit.INTERRUPTED, as_json)
     except typer.TyperException as error:
         _end(error.format_message(), Exit.USAGE, as_json)

@@ -16,13 +16,14 @@ from lungmesh.embedded.state import MeshState
 def run_until_told(data: Path, dicom_port: int | None, show: Show) -> None:
     """Start the mesh, print its addresses, and stop it at Ctrl-C or SIGTERM."""
     show.note(f"starting the mesh over {data.resolve()}")
-    try:
-        with embedded_mesh(data, "up", show.note, dicom_port) as mesh:
-            _addresses(mesh, show)
-            show.note("ready; Ctrl-C stops it", pid=mesh.pid)
+    with embedded_mesh(data, "up", show.note, dicom_port) as mesh:
+        _addresses(mesh, show)
+        show.note("ready; Ctrl-C stops it", pid=mesh.pid)
+        try:
             threading.Event().wait()
-    except KeyboardInterrupt:
-        show.note("stopped")
+        except KeyboardInterrupt:
+            show.note("stopping: work in hand is finished first; again Ctrl-C ends it at once")
+    show.note("stopped")
 
 
 def the_running_mesh(data: Path) -> MeshState:

@@ -33,6 +33,9 @@ def embedded_mesh(
 ) -> Iterator[MeshState]:
     """Run a mesh over a data directory while the block lasts.
 
+    At its end the services finish what they have begun; a KeyboardInterrupt out of the block ends
+    them at once.
+
     Parameters
     ----------
     owner
@@ -72,6 +75,12 @@ def embedded_mesh(
             )
             state.write(layout.state_file)
             yield state
+        except KeyboardInterrupt:
+            # Whoever interrupts the block does not want its work finished.
+            say("stopping the mesh")
+            layout.state_file.unlink(missing_ok=True)
+            supervisor.abandon()
+            raise
         finally:
             layout.state_file.unlink(missing_ok=True)
             supervisor.stop(STOP_LIMIT_SECONDS)

@@ -17,8 +17,7 @@ from lungmesh.mesh.errors import MeshError
 
 _LOOK_SECONDS = 0.05
 _START_DEATHS = 3
-# Triton takes up to 5 s to give back what it was loading.
-_ABANDON_SECONDS = 8.0
+_ABANDON_SECONDS = 3.0
 # Exit status of a service whose settings are wrong: another start would not help.
 _WRONG_SETTINGS = 2
 
@@ -71,20 +70,23 @@ class Supervisor:
                 self._launch(child)
             self._await_ready(time.monotonic() + limit_seconds, limit_seconds)
         except BaseException:
-            self.stop(_ABANDON_SECONDS)
+            self.abandon()
             raise
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._watcher.start()
+
+    def abandon(self) -> None:
+        """Stop everything together and soon, work unfinished."""
+        self._end_watch()
+        self._stop_together(self._children, time.monotonic() + _ABANDON_SECONDS, told=False)
+        self.stop(0.0)
 
     def stop(self, limit_seconds: float) -> None:
         """Stop everything in order; what is still there after the limit is killed.
 
         Harmless when called again.
         """
-        self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.join()
-            self._watcher = None
+        self._end_watch()
         limit = time.monotonic() + limit_seconds
         ordered = sorted(self._children, key=lambda child: child.program.stop_order)
         for _, group in groupby(ordered, key=lambda child: child.program.stop_order):
@@ -96,6 +98,12 @@ class Supervisor:
             self._watchdog = None
 
     # --- parts ---
+
+    def _end_watch(self) -> None:
+        self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.join()
+            self._watcher = None
 
     def _start_watchdog(self) -> None:
         self._watchdog = subprocess.Popen(
@@ -179,7 +187,7 @@ class Supervisor:
         told = f": {words}" if words else ""
         return f"{child.program.name} {why_it_ended(status)}{told} (log: {child.program.log})"
 
-    def _stop_together(self, group: list[Child], limit: float) -> None:
+    def _stop_together(self, group: list[Child], limit: float, told: bool = True) -> None:
         for child in group:
             child.terminate()
         left = [child for child in group if child.pid is not None]
@@ -187,6 +195,7 @@ class Supervisor:
             time.sleep(_LOOK_SECONDS)
             left = [child for child in left if child.exited() is None]
         for child in left:
-            self._say(f"{child.program.name} did not stop in time and was killed")
+            if told:
+                self._say(f"{child.program.name} did not stop in time and was killed")
             child.kill()
             child.exited()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +132,16 @@ time.sleep(60)
         process.kill()
         process.wait()
     wait_for(lambda: not alive(family), 10, "the end of every process")
+
+
+def test_abandoned_programs_end_soon_and_without_a_word(tmp_path: Path, said: list[str]) -> None:
+    supervisor = Supervisor(
+        [program(tmp_path, "well", WELL), program(tmp_path, "deaf", DEAF)], said.append
+    )
+    supervisor.start(10)
+    pids = list(supervisor.pids.values())
+    before = time.monotonic()
+    supervisor.abandon()
+    assert time.monotonic() - before < 6
+    assert not alive(pids)
+    assert said == []
