@@ -1,0 +1,41 @@
+"""Exams of one patient at different dates, as malignancy leaves them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lungmesh.v1.nodule_pb2 import NodulesAssessed
+from tests.support.report import followup, made_up_case
+
+
+def assessed(
+    root: Path,
+    patient: str,
+    name: str,
+    date: str,
+    grown_mm: float = 0.0,
+    nodules: int = 2,
+    tenant: str | None = None,
+    revision: int = 1,
+) -> NodulesAssessed:
+    """Return a made-up exam with two nodules, the second `grown_mm` larger than usual.
+
+    The arrays are kept below `root`/blobs, where a service process looks for them.
+    """
+    made = followup(made_up_case(root, name, patient), nodules, prior=False)
+    event = NodulesAssessed(
+        study=made.study, exam=made.exam, nodules=made.nodules, models=made.models
+    )
+    event.exam.volume.acquisition.study_date = date
+    event.study.revision = event.exam.study.revision = revision
+    if tenant is not None:
+        event.study.tenant = event.exam.study.tenant = tenant
+    for nodule in event.nodules:
+        nodule.ClearField("tracking")
+        nodule.ClearField("categories")
+    if nodules > 1 and grown_mm:
+        measured = event.nodules[1].measurement
+        before = measured.mean_diameter_mm
+        measured.mean_diameter_mm = before + grown_mm
+        measured.volume_mm3 *= (measured.mean_diameter_mm / before) ** 3
+    return event
