@@ -239,8 +239,8 @@ _MAYO_RANGES = {
 _SOLITARY = Limit("nodule_count", 0, 1, "the model was made for a solitary nodule")
 
 BROCK = RiskModel(
-    name="brock",
-    version="2013-full-spiculation",
+    name="Brock",
+    version="2013, full with spiculation",
     source="McWilliams et al., N Engl J Med 2013;369:910",
     ranges={
         "age_years": _AGES,
@@ -261,7 +261,7 @@ BROCK = RiskModel(
     ),
 )
 MAYO = RiskModel(
-    name="mayo",
+    name="Mayo",
     version="1997",
     source="Swensen et al., Arch Intern Med 1997;157:849",
     ranges=_MAYO_RANGES,
@@ -269,7 +269,7 @@ MAYO = RiskModel(
     limits=(Limit("diameter_mm", 4, 30, "the model was made on nodules of 4 to 30 mm"), _SOLITARY),
 )
 VA = RiskModel(
-    name="va",
+    name="VA",
     version="2007",
     source="Gould et al., Chest 2007;131:383",
     ranges={
@@ -286,7 +286,7 @@ VA = RiskModel(
     ),
 )
 PEKING = RiskModel(
-    name="peking-university",
+    name="Peking University",
     version="2011",
     source="Li Y et al., 2011 (Peking University)",
     ranges={
@@ -301,7 +301,7 @@ PEKING = RiskModel(
     limits=(Limit("diameter_mm", 0, 30, "larger than 30 mm: a mass, not a nodule"), _SOLITARY),
 )
 HERDER = RiskModel(
-    name="herder",
+    name="Herder",
     version="2005",
     source="Herder et al., Chest 2005;128:2490, on the Mayo model",
     ranges={**_MAYO_RANGES, "fdg_uptake": (0.0, max(_UPTAKE.values()))},

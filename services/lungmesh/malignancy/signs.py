@@ -26,6 +26,8 @@ _STRANDS_PRESENT, _STRANDS_FULL = 5, 10
 _NOTCH_RADIUS_MM = 5.0
 _NOTCH_FULL = 0.12
 _CALCIUM_HU = 200.0
+# Contrast medium brings vessels, and nodules fed by them, to several hundred HU.
+_CALCIUM_CONTRAST_HU = 500.0
 _FAT_HU = (-120.0, -30.0)
 # Share of the core that must be calcium or fat.
 _CORE_SHARE = 0.10
@@ -68,9 +70,14 @@ class Finding:
     present: bool
 
 
-def measure_signs(patch: Patch) -> list[Finding]:
+def measure_signs(patch: Patch, contrast: bool = False) -> list[Finding]:
     """Return spiculation, lobulation, smooth_margin, clear_border, calcification, fat and
     juxtapleural, in this order.
+
+    Parameters
+    ----------
+    contrast
+        True where contrast medium was given, or may have been: only denser tissue is calcium then.
 
     Raises ValueError for an empty nodule.
     """
@@ -88,7 +95,9 @@ def measure_signs(patch: Patch) -> list[Finding]:
         lobulation,
         _found("smooth_margin", 1 - rough),
         _found("clear_border", _sharpness(cubic, core)),
-        _tissue("calcification", cubic.hu[core] > _CALCIUM_HU),
+        _tissue(
+            "calcification", cubic.hu[core] > (_CALCIUM_CONTRAST_HU if contrast else _CALCIUM_HU)
+        ),
         _tissue("fat", (cubic.hu[core] >= _FAT_HU[0]) & (cubic.hu[core] <= _FAT_HU[1])),
         _juxtapleural(cubic),
     ]
@@ -157,9 +166,7 @@ def _spiculation(cubic: Patch, body: Mask) -> Finding:
     labels, _ = ndimage.label(dense | body)
     touching = np.unique(labels[body])
     attached = np.isin(labels, touching[touching > 0]) & ~body
-    strands, _ = ndimage.label(
-        attached & (away >= low), ndimage.generate_binary_structure(3, 3)
-    )
+    strands, _ = ndimage.label(attached & (away >= low), ndimage.generate_binary_structure(3, 3))
     thin = 0
     for index, box in enumerate(ndimage.find_objects(strands), start=1):
         strand = strands[box] == index

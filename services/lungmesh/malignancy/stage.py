@@ -51,6 +51,9 @@ class MalignancyStage(Stage):
     def handle(self, event: NodulesDetected, ctx: Context) -> Sequence[Message]:
         """Return the NodulesAssessed of an exam."""
         counted = sum(nodule.detection_score >= self._counted_from for nodule in event.nodules)
+        technique = event.exam.volume.acquisition
+        # A header that does not say so does not rule it out.
+        contrast = technique.contrast or not technique.HasField("contrast")
         assessed = NodulesAssessed(
             study=event.study,
             exam=event.exam,
@@ -58,7 +61,8 @@ class MalignancyStage(Stage):
         )
         for number, nodule in enumerate(event.nodules):
             ctx.progress(number / len(event.nodules), "measuring signs")
-            measured = [*signs.measure_signs(_patch(event.exam.volume, nodule, ctx)), _lobe(nodule)]
+            patch = _patch(event.exam.volume, nodule, ctx)
+            measured = [*signs.measure_signs(patch, contrast), _lobe(nodule)]
             # At least itself, also where its own score is too low to be counted.
             known = covariates(event.exam.clinical, nodule, measured, max(counted, 1))
             assessed.nodules.add().CopyFrom(nodule)

@@ -175,11 +175,11 @@ def _findings(content: Content) -> Iterator[Phrase]:
             "自动阅片未检出肺结节。",
         )
         return
-    noun = "nodule was" if count == 1 else "nodules were"
+    noun = "candidate was" if count == 1 else "candidates were"
     yield Phrase(
-        f"{count} pulmonary {noun} found, numbered by falling detection score. Automatic findings "
-        "are candidates until a radiologist has confirmed them.",
-        f"共检出 {count} 个肺结节，按检出评分由高到低编号；自动检出结果均为候选，须经医师确认。",
+        f"{count} nodule {noun} found, numbered by falling detection score. They are automatic "
+        "findings: a radiologist must confirm each.",
+        f"共检出 {count} 个候选结节，按检出评分由高到低编号；均为自动检出，须经医师逐一确认。",
     )
 
 

@@ -131,7 +131,7 @@ def test_who_never_smoked_has_no_years_since_quitting_to_miss() -> None:
 
 
 def test_the_nodules_own_size_is_never_missing() -> None:
-    with pytest.raises(ValueError, match="mayo needs the nodule's diameter_mm"):
+    with pytest.raises(ValueError, match="Mayo needs the nodule's diameter_mm"):
         MAYO.score(Covariates(age_years=60))
 
 

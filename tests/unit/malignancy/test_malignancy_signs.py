@@ -110,6 +110,8 @@ def test_a_bunch_of_balls_is_lobulated(spacing: tuple[float, float, float]) -> N
 def test_calcium_and_fat_are_read_from_the_core() -> None:
     shape = ball(places(GRIDS[0]), 8)
     assert named(patch(shape, GRIDS[0], inside_hu=600))["calcification"].present
+    enhanced = {f.name: f for f in measure_signs(patch(shape, GRIDS[0], inside_hu=320), True)}
+    assert not enhanced["calcification"].present
     fat = named(patch(shape, GRIDS[0], inside_hu=-70))
     assert fat["fat"].present
     assert not fat["calcification"].present
