@@ -67,7 +67,8 @@ class BlobStore:
         """Return the bytes under a key, unchecked."""
         try:
             return bytes(obstore.get(self.store, key).bytes())
-        except (_NotFound, FileNotFoundError) as error:
+        except (_NotFound, FileNotFoundError, ValueError) as error:
+            # A ValueError: the key leads out of the store.
             raise BlobMissing(f"the object store has no object {key}") from error
         except (BaseError, OSError) as error:
             raise Unavailable(f"the object store did not give {key}: {error}") from error

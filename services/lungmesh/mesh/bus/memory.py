@@ -100,12 +100,13 @@ class MemorySubscription:
         self._position: dict[TopicPartition, int] = {}
         self._stopped = False
         self._woken = False
+        self._loop = asyncio.get_running_loop()
 
     def wake(self) -> None:
         """Deliver soon what the limit allows."""
         if not self._woken and not self._stopped:
             self._woken = True
-            asyncio.get_running_loop().call_soon(self._deliver)
+            self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._woken = False
