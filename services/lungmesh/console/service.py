@@ -51,7 +51,9 @@ class Bell:
         """Return at the next ring since `waiter` was cleared, or after the seconds."""
         self._waiting.add(waiter)
         try:
-            await asyncio.wait_for(waiter.wait(), seconds)
+            # Not wait_for: in Python 3.11 it can swallow a cancellation, and the watch with it.
+            async with asyncio.timeout(seconds):
+                await waiter.wait()
         except TimeoutError:
             return
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 _BATCH = 200
 # The sweep finds what a crash left between a commit and its publishing.
 _SWEEP_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 
 
 class Relay:
@@ -30,6 +32,7 @@ class Relay:
         self._metrics = metrics
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     def start(self) -> None:
         """Start with what an earlier process left."""
@@ -42,9 +45,13 @@ class Relay:
 
     async def close(self) -> None:
         """Publish what is left, as far as the broker takes it."""
+        self._closing = True
+        self._woken.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            _, unfinished = await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
         try:
             while self._bus.healthy and await self._publish():
                 continue
@@ -52,7 +59,7 @@ class Relay:
             log.warning("the outbox is sent at the next start: %s", type(error).__name__)
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             self._woken.clear()
             try:
                 while await self._publish():
@@ -64,10 +71,10 @@ class Relay:
                 log.warning("the outbox waits: %s", error if known else type(error).__name__)
                 await asyncio.sleep(0.5)
                 self._woken.set()
-            try:
-                await asyncio.wait_for(self._woken.wait(), _SWEEP_SECONDS)
-            except TimeoutError:
-                continue
+            # Not wait_for: in Python 3.11 it can swallow a cancellation.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP_SECONDS):
+                    await self._woken.wait()
 
     async def _publish(self) -> bool:
         """Publish one batch; return whether there was any."""

@@ -78,7 +78,8 @@ class KafkaBus:
         done: asyncio.Future[None] = loop.create_future()
         self._publisher.send(_Batch(records, loop, done))
         try:
-            await asyncio.wait_for(done, _PUBLISH_SECONDS)
+            async with asyncio.timeout(_PUBLISH_SECONDS):
+                await done
         except TimeoutError as error:
             raise Unavailable("the broker did not acknowledge the events in time") from error
 
