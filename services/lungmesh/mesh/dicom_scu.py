@@ -217,6 +217,7 @@ class _Sender:
         )
         if not self._association.is_established:
             raise self._not_established()
+        _keep_answers(self._association)
         self._accepted = {
             (str(context.abstract_syntax), str(context.transfer_syntax[0]))
             for context in self._association.accepted_contexts
@@ -284,6 +285,21 @@ class _Sender:
         if pdu.result == _REJECTED_PERMANENT and pdu.source != _SOURCE_PRESENTATION:
             return Refused(text)
         return Unavailable(text)
+
+
+def _keep_answers(association: Association) -> None:
+    """Leave what the peer answers to `send_c_store`.
+
+    pynetdicom's own thread takes whatever message has come, and is paused for an answer by a flag
+    that it may read late on a busy machine: the answer is lost, and the sender waits for ever. A
+    sender serves no requests, so that thread, which alone asks without blocking, gets nothing.
+    """
+    take = association.dimse.get_msg
+
+    def get_msg(block: bool = False) -> Any:
+        return take(block=True) if block else (None, None)
+
+    association.dimse.get_msg = get_msg  # type: ignore[method-assign]
 
 
 def _limit_waits(event: evt.Event, seconds: float) -> None:

@@ -18,9 +18,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, JPEGLosslessSV1
 from pynetdicom import build_context
+from pynetdicom.dimse_primitives import C_STORE
 
 from lungmesh.mesh import Refused, Unavailable
-from lungmesh.mesh.dicom_scu import Peer, send_files
+from lungmesh.mesh.dicom_scu import Peer, _Sender, send_files
 from lungmesh.mesh.ids import dicom_uid
 from tests.integration.report.conftest import Orthanc, Scp, listening, program, running
 from tests.support.broker import free_port
@@ -77,6 +78,15 @@ def test_files_arrive_byte_for_byte_whatever_their_syntax(tmp_path: Path, scp: S
 def test_a_dataset_in_memory_is_sent_too(files: list[Path], scp: Scp) -> None:
     send_files([pydicom.dcmread(files[0])], scp.peer()).require_all_sent()
     assert scp.received == [payload(files[0])]
+
+
+def test_an_answer_is_never_taken_by_the_library_s_own_thread(scp: Scp) -> None:
+    """On a busy machine pynetdicom's thread took answers, and the sender waited in vain."""
+    with _Sender(scp.peer(), {(CTImageStorage, ExplicitVRLittleEndian)}) as sender:
+        answers = sender._association.dimse.msg_queue
+        answers.put((1, C_STORE()))
+        time.sleep(0.2)
+        assert answers.qsize() == 1
 
 
 def test_dcmtk_stores_what_we_send(files: list[Path], tmp_path: Path) -> None:
