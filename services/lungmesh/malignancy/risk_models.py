@@ -2,7 +2,7 @@
 
 A covariate that is not known is never guessed: the score then has no probability, names what is
 missing, and gives the range of p over every value that the missing covariates may have. All models
-are monotone in each covariate, so the ends of their ranges suffice.
+are monotone in each number, so the ends of its range suffice.
 """
 
 from __future__ import annotations
@@ -25,12 +25,23 @@ _UPTAKE = {
     study_pb2.FDG_UPTAKE_MODERATE: 4.617,
     study_pb2.FDG_UPTAKE_INTENSE: 4.771,
 }
+_SOLID, _PART_SOLID, _NON_SOLID, _CALCIFIED, _FAT = (
+    float(kind)
+    for kind in (
+        nodule_pb2.NODULE_TYPE_SOLID,
+        nodule_pb2.NODULE_TYPE_PART_SOLID,
+        nodule_pb2.NODULE_TYPE_NON_SOLID,
+        nodule_pb2.NODULE_TYPE_CALCIFIED,
+        nodule_pb2.NODULE_TYPE_FAT_CONTAINING,
+    )
+)
+# Brock's weight of a nodule's density; calcified and fatty ones are solid by density.
 _BROCK_TYPE = {
-    nodule_pb2.NODULE_TYPE_SOLID: 0.0,
-    nodule_pb2.NODULE_TYPE_CALCIFIED: 0.0,
-    nodule_pb2.NODULE_TYPE_FAT_CONTAINING: 0.0,
-    nodule_pb2.NODULE_TYPE_PART_SOLID: 0.3770,
-    nodule_pb2.NODULE_TYPE_NON_SOLID: -0.1276,
+    _SOLID: 0.0,
+    _CALCIFIED: 0.0,
+    _FAT: 0.0,
+    _PART_SOLID: 0.3770,
+    _NON_SOLID: -0.1276,
 }
 
 Values = Mapping[str, float]
@@ -48,8 +59,8 @@ class Covariates:
         1 for female, 0 for male.
     fdg_uptake
         The Herder model's weight of the uptake, see `uptake_weight`.
-    type_weight
-        Brock's weight of the nodule type, see `type_weight_of`.
+    nodule_type
+        Number of the NoduleType, see `density_type`.
     diameter_mm
         The nodule's mean diameter.
     """
@@ -63,7 +74,7 @@ class Covariates:
     emphysema: float | None = None
     extrathoracic_cancer: float | None = None
     fdg_uptake: float | None = None
-    type_weight: float | None = None
+    nodule_type: float | None = None
     diameter_mm: float | None = None
     nodule_count: float | None = None
     upper_lobe: float | None = None
@@ -74,15 +85,27 @@ class Covariates:
 
 @dataclass(frozen=True)
 class Limit:
-    """A bound of a model's intended use; `sentence` says why a case beyond it is outside.
+    """A bound of a model's intended use.
 
-    A covariate that is not known is not judged.
+    Attributes
+    ----------
+    covariate
+        What is judged; not when it is not known.
+    inside
+        First and last value inside, or the set of them.
+    sentence
+        Why a case beyond it is outside; from the model's own paper unless it names another source.
     """
 
     covariate: str
-    low: float
-    high: float
+    inside: tuple[float, float] | frozenset[float]
     sentence: str
+
+    def holds(self, value: float) -> bool:
+        """Return whether a value lies inside."""
+        if isinstance(self.inside, frozenset):
+            return value in self.inside
+        return self.inside[0] <= value <= self.inside[1]
 
 
 @dataclass(frozen=True)
@@ -113,7 +136,8 @@ class RiskModel:
     Attributes
     ----------
     ranges
-        Each covariate that the model takes, with the range that stands in for a missing one.
+        Each covariate that the model takes, with the values that stand in for a missing one: the
+        ends of a number's range, or every value of a choice.
     x
         The linear predictor; p = 1 / (1 + e^−x).
     """
@@ -121,22 +145,21 @@ class RiskModel:
     name: str
     version: str
     source: str
-    ranges: Mapping[str, tuple[float, float]]
+    ranges: Mapping[str, tuple[float, ...]]
     x: Callable[[Values], float]
     limits: tuple[Limit, ...]
 
     def score(self, known: Covariates) -> Score:
         """Return the probability of malignancy, or its range.
 
-        Raises ValueError when the nodule's own size or type is not known.
+        Raises ValueError when the nodule's own size is not known.
         """
         values = {
             name: value for name in self.ranges if (value := getattr(known, name)) is not None
         }
         missing = tuple(name for name in self.ranges if name not in values)
-        unmeasured = {"diameter_mm", "type_weight"} & set(missing)
-        if unmeasured:
-            raise ValueError(f"{self.name} needs the nodule's {', '.join(sorted(unmeasured))}")
+        if "diameter_mm" in missing:
+            raise ValueError(f"{self.name} needs the nodule's diameter_mm")
         found = [_logistic(self.x(case)) for case in self._cases(values, missing)]
         return Score(
             probability=None if missing else found[0],
@@ -146,8 +169,7 @@ class RiskModel:
             outside_intended_use=tuple(
                 limit.sentence
                 for limit in self.limits
-                if (value := getattr(known, limit.covariate)) is not None
-                and not limit.low <= value <= limit.high
+                if (value := getattr(known, limit.covariate)) is not None and not limit.holds(value)
             ),
         )
 
@@ -165,9 +187,9 @@ def uptake_weight(uptake: int) -> float | None:
     return _UPTAKE.get(uptake)  # type: ignore[call-overload, no-any-return]
 
 
-def type_weight_of(nodule_type: int) -> float | None:
-    """Return Brock's weight of a NoduleType; None for a type that the model does not know."""
-    return _BROCK_TYPE.get(nodule_type)  # type: ignore[call-overload, no-any-return]
+def density_type(nodule_type: int) -> float | None:
+    """Return a NoduleType as the covariate; None for one that is no density, such as airway."""
+    return float(nodule_type) if nodule_type in _BROCK_TYPE else None
 
 
 def _logistic(x: float) -> float:
@@ -181,7 +203,7 @@ def _brock(v: Values) -> float:
         + 0.6011 * v["sex"]
         + 0.2961 * v["family_history_of_lung_cancer"]
         + 0.2953 * v["emphysema"]
-        + v["type_weight"]
+        + _BROCK_TYPE[v["nodule_type"]]
         + 0.6581 * v["upper_lobe"]
         - 0.0824 * (v["nodule_count"] - 4)
         + 0.7729 * v["spiculation"]
@@ -227,8 +249,9 @@ def _herder(v: Values) -> float:
     return -4.739 + 3.691 * _logistic(_mayo(v)) + v["fdg_uptake"]
 
 
-_SIZE = {"diameter_mm": (0.0, 0.0)}
-_MAYO_RANGES = {
+# Always measured, never missing.
+_SIZE: dict[str, tuple[float, ...]] = {"diameter_mm": ()}
+_MAYO_RANGES: dict[str, tuple[float, ...]] = {
     "age_years": _AGES,
     "ever_smoker": _YES_NO,
     "extrathoracic_cancer": _YES_NO,
@@ -236,7 +259,18 @@ _MAYO_RANGES = {
     "spiculation": _YES_NO,
     "upper_lobe": _YES_NO,
 }
-_SOLITARY = Limit("nodule_count", 0, 1, "the model was made for a solitary nodule")
+_SOLITARY = Limit("nodule_count", (0, 1), "the model was made for a solitary nodule")
+_NOT_BENIGN = Limit(
+    "nodule_type",
+    frozenset({_SOLID, _PART_SOLID, _NON_SOLID}),
+    "no model is asked where calcium or fat says benign (BTS 2015)",
+)
+_RADIOGRAPH = Limit(
+    "nodule_type",
+    frozenset({_SOLID, _CALCIFIED, _FAT}),
+    "the model was made on nodules found on chest radiographs, not on subsolid ones",
+)
+_NOT_A_MASS = Limit("diameter_mm", (0, 30), "larger than 30 mm: a mass, not a nodule")
 
 BROCK = RiskModel(
     name="Brock",
@@ -247,7 +281,7 @@ BROCK = RiskModel(
         "sex": _YES_NO,
         "family_history_of_lung_cancer": _YES_NO,
         "emphysema": _YES_NO,
-        "type_weight": (0.0, 0.0),
+        "nodule_type": (_SOLID, _PART_SOLID, _NON_SOLID),
         "upper_lobe": _YES_NO,
         "nodule_count": (1.0, 12.0),
         "spiculation": _YES_NO,
@@ -255,9 +289,10 @@ BROCK = RiskModel(
     },
     x=_brock,
     limits=(
-        Limit("age_years", 50, 75, "the model was made on people of 50 to 75 years"),
-        Limit("ever_smoker", 1, 1, "the model was made on current and former smokers"),
-        Limit("diameter_mm", 0, 30, "larger than 30 mm: a mass, not a nodule"),
+        Limit("age_years", (50, 75), "the model was made on people of 50 to 75 years"),
+        Limit("ever_smoker", (1, 1), "the model was made on current and former smokers"),
+        _NOT_A_MASS,
+        _NOT_BENIGN,
     ),
 )
 MAYO = RiskModel(
@@ -266,7 +301,12 @@ MAYO = RiskModel(
     source="Swensen et al., Arch Intern Med 1997;157:849",
     ranges=_MAYO_RANGES,
     x=_mayo,
-    limits=(Limit("diameter_mm", 4, 30, "the model was made on nodules of 4 to 30 mm"), _SOLITARY),
+    limits=(
+        Limit("diameter_mm", (4, 30), "the model was made on nodules of 4 to 30 mm"),
+        _SOLITARY,
+        _NOT_BENIGN,
+        _RADIOGRAPH,
+    ),
 )
 VA = RiskModel(
     name="VA",
@@ -280,9 +320,11 @@ VA = RiskModel(
     },
     x=_va,
     limits=(
-        Limit("diameter_mm", 7, 30, "the model was made on nodules of 7 to 30 mm"),
-        Limit("sex", 0, 0, "the model was made on veterans, nearly all of them men"),
+        Limit("diameter_mm", (7, 30), "the model was made on nodules of 7 to 30 mm"),
+        Limit("sex", (0, 0), "the model was made on veterans, nearly all of them men"),
         _SOLITARY,
+        _NOT_BENIGN,
+        _RADIOGRAPH,
     ),
 )
 PEKING = RiskModel(
@@ -298,15 +340,18 @@ PEKING = RiskModel(
         "clear_border": _YES_NO,
     },
     x=_peking,
-    limits=(Limit("diameter_mm", 0, 30, "larger than 30 mm: a mass, not a nodule"), _SOLITARY),
+    limits=(_NOT_A_MASS, _SOLITARY),
 )
 HERDER = RiskModel(
     name="Herder",
     version="2005",
     source="Herder et al., Chest 2005;128:2490, on the Mayo model",
-    ranges={**_MAYO_RANGES, "fdg_uptake": (0.0, max(_UPTAKE.values()))},
+    ranges={**_MAYO_RANGES, "fdg_uptake": tuple(_UPTAKE.values())},
     x=_herder,
-    limits=MAYO.limits,
+    limits=(
+        Limit("diameter_mm", (8, 30), "PET/CT is advised from 8 mm on (BTS 2015)"),
+        *MAYO.limits[1:],
+    ),
 )
 MODELS = (BROCK, MAYO, VA, PEKING, HERDER)
 COVARIATES = tuple(item.name for item in fields(Covariates))

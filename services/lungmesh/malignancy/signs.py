@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-NAME, VERSION = "signs-geometric", "1"
+NAME, VERSION = "signs-geometric", "2"
 # Tissue this far around a nodule is looked at.
 MARGIN_MM = 12.0
 # All shapes are judged on cubic voxels of this edge.
@@ -22,6 +22,9 @@ _STRAND_RADIUS_MM = 2.0
 # …and still stand out in a shell this far from it.
 _SHELL_MM = (2.0, 4.0)
 _STRANDS_PRESENT, _STRANDS_FULL = 5, 10
+# A strand stands out of the lung's own noise by this many standard deviations: half the contrast
+# of ground glass does not always.
+_STRAND_NOISE = 3.0
 # Lobulation: notches that a ball of this radius does not enter, as a share of the body.
 _NOTCH_RADIUS_MM = 5.0
 _NOTCH_FULL = 0.12
@@ -31,8 +34,15 @@ _CALCIUM_CONTRAST_HU = 500.0
 _FAT_HU = (-120.0, -30.0)
 # Share of the core that must be calcium or fat.
 _CORE_SHARE = 0.10
-# The border's voxels mix nodule and lung: tissue is judged this far inside.
+# The border's voxels mix nodule and lung: tissue is judged this far inside. The mix of both reads
+# like fat, so fat is only looked for where the HU are even, in nodules that are large enough to
+# have such a place and are not filled with air throughout.
 _CORE_MM = 1.5
+_FAT_CORE_MM = 2.5
+_SMOOTHING_MM = 0.7
+_EVEN_HU_PER_MM = 40.0
+# A border is clear to the eye when the HU fall by this much: a fifth of the lung window's width.
+_VISIBLE_HU = 300.0
 _PLEURA_MM = 2.0
 _PLEURA_FAR_MM = 6.0
 _HALF = 0.5
@@ -98,7 +108,7 @@ def measure_signs(patch: Patch, contrast: bool = False) -> list[Finding]:
         _tissue(
             "calcification", cubic.hu[core] > (_CALCIUM_CONTRAST_HU if contrast else _CALCIUM_HU)
         ),
-        _tissue("fat", (cubic.hu[core] >= _FAT_HU[0]) & (cubic.hu[core] <= _FAT_HU[1])),
+        _fat(cubic, depth),
         _juxtapleural(cubic),
     ]
 
@@ -160,7 +170,7 @@ def _spiculation(cubic: Patch, body: Mask) -> Finding:
     away = ndimage.distance_transform_edt(~body) * _STEP_MM
     low, high = _SHELL_MM
     lung = cubic.lung & ~cubic.nodule
-    level = _between(cubic, lung)
+    level = max(_between(cubic, lung), _above_noise(cubic, lung))
     dense = (cubic.hu > level) & cubic.lung & (away <= high)
     # Only what hangs together with the nodule: a vessel passing by does not.
     labels, _ = ndimage.label(dense | body)
@@ -183,6 +193,16 @@ def _between(cubic: Patch, lung: Mask) -> float:
     return (inside + outside) / 2
 
 
+def _above_noise(cubic: Patch, lung: Mask) -> float:
+    """Return the HU that noise of the lung does not reach."""
+    if not lung.any():
+        return -np.inf
+    values = cubic.hu[lung]
+    middle = float(np.median(values))
+    # The darker half: vessels make the brighter one wider.
+    return middle + _STRAND_NOISE * (middle - float(np.percentile(values, 15.87)))
+
+
 def _lobulation(body: Mask) -> Finding:
     filled = _closed(body, _NOTCH_RADIUS_MM)
     notches = filled.sum() / max(int(body.sum()), 1) - 1
@@ -190,7 +210,10 @@ def _lobulation(body: Mask) -> Finding:
 
 
 def _sharpness(cubic: Patch, core: Mask) -> float:
-    """Return the share of the nodule's contrast that falls within 2 mm on both sides."""
+    """Return the share of the nodule's contrast that falls within 2 mm on both sides.
+
+    Less where that fall is too faint to be seen.
+    """
     lung = cubic.lung & ~cubic.nodule
     if not lung.any():
         return 0.0
@@ -203,12 +226,27 @@ def _sharpness(cubic: Patch, core: Mask) -> float:
     contrast = float(np.median(cubic.hu[core]) - np.median(cubic.hu[lung]))
     if contrast <= 0:
         return 0.0
-    return float(np.median(cubic.hu[rim]) - np.median(cubic.hu[near])) / contrast
+    fall = float(np.median(cubic.hu[rim]) - np.median(cubic.hu[near]))
+    return fall / contrast * float(np.clip(fall / _VISIBLE_HU, 0, 1))
 
 
 def _tissue(name: str, voxels: Mask) -> Finding:
     share = float(voxels.mean()) if voxels.size else 0.0
     return _found(name, share / (2 * _CORE_SHARE))
+
+
+def _fat(cubic: Patch, depth: Field) -> Finding:
+    """Judge the largest even cluster of fat, as a share of the core."""
+    core = cubic.nodule & (depth >= _FAT_CORE_MM)
+    low, high = _FAT_HU
+    if not core.any() or float(np.median(cubic.hu[core])) < low:
+        return _found("fat", 0.0)
+    smooth = ndimage.gaussian_filter(cubic.hu, _SMOOTHING_MM / _STEP_MM)
+    slope = np.sqrt(sum(part**2 for part in np.gradient(smooth, _STEP_MM)))
+    fat = core & (smooth >= low) & (smooth <= high) & (slope < _EVEN_HU_PER_MM)
+    labels, _ = ndimage.label(fat)
+    largest = int(np.bincount(labels[core])[1:].max(initial=0))
+    return _found("fat", largest / int(core.sum()) / (2 * _CORE_SHARE))
 
 
 def _juxtapleural(cubic: Patch) -> Finding:

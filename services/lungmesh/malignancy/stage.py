@@ -72,11 +72,7 @@ class MalignancyStage(Stage):
                         Sign(name=s.name, score=s.score, present=s.present, model=_SIGNS)
                         for s in measured
                     ],
-                    risks=[
-                        risk_message(model, known)
-                        for model in risk_models.MODELS
-                        if "type_weight" not in model.ranges or known.type_weight is not None
-                    ],
+                    risks=[risk_message(model, known) for model in risk_models.MODELS],
                 )
             )
         return [assessed]
@@ -107,7 +103,7 @@ def covariates(
         emphysema=said("emphysema"),
         extrathoracic_cancer=said("extrathoracic_cancer"),
         fdg_uptake=risk_models.uptake_weight(clinical.fdg_uptake),
-        type_weight=risk_models.type_weight_of(nodule.type),
+        nodule_type=risk_models.density_type(nodule.type),
         diameter_mm=nodule.measurement.mean_diameter_mm,
         nodule_count=float(count),
         upper_lobe=present["upper_lobe"],

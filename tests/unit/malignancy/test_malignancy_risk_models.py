@@ -18,14 +18,14 @@ from lungmesh.malignancy.risk_models import (
     VA,
     Covariates,
     RiskModel,
-    type_weight_of,
+    density_type,
     uptake_weight,
 )
 from lungmesh.v1 import nodule_pb2, study_pb2
 
-SOLID = type_weight_of(nodule_pb2.NODULE_TYPE_SOLID)
-PART_SOLID = type_weight_of(nodule_pb2.NODULE_TYPE_PART_SOLID)
-NON_SOLID = type_weight_of(nodule_pb2.NODULE_TYPE_NON_SOLID)
+SOLID = density_type(nodule_pb2.NODULE_TYPE_SOLID)
+PART_SOLID = density_type(nodule_pb2.NODULE_TYPE_PART_SOLID)
+NON_SOLID = density_type(nodule_pb2.NODULE_TYPE_NON_SOLID)
 
 # age, female, family, emphysema, type, upper, count, spiculated, size -> p
 BROCK_VECTORS = [
@@ -38,7 +38,7 @@ BROCK_NAMES = (
     "sex",
     "family_history_of_lung_cancer",
     "emphysema",
-    "type_weight",
+    "nodule_type",
     "upper_lobe",
     "nodule_count",
     "spiculation",
@@ -136,7 +136,7 @@ def test_the_nodules_own_size_is_never_missing() -> None:
 
 
 def test_beyond_its_intended_use_a_model_says_why() -> None:
-    known = Covariates(age_years=30, diameter_mm=35, type_weight=SOLID, nodule_count=3)
+    known = Covariates(age_years=30, diameter_mm=35, nodule_type=SOLID, nodule_count=3)
     assert BROCK.score(known).outside_intended_use == (
         "the model was made on people of 50 to 75 years",
         "larger than 30 mm: a mass, not a nodule",
@@ -151,7 +151,7 @@ FULL = st.fixed_dictionaries(
         "years_since_quitting": st.floats(0, 50),
         "diameter_mm": st.floats(3, 40),
         "nodule_count": st.integers(1, 12).map(float),
-        "type_weight": st.sampled_from([SOLID, PART_SOLID, NON_SOLID]),
+        "nodule_type": st.sampled_from([SOLID, PART_SOLID, NON_SOLID]),
         "fdg_uptake": st.sampled_from([0.0, 2.322, 4.617, 4.771]),
     }
 )
@@ -164,9 +164,7 @@ def test_the_range_holds_the_probability_whatever_is_hidden(
     if not full["ever_smoker"]:
         full["years_since_quitting"] = 0.0
     known = {
-        name: value
-        for name, value in full.items()
-        if name not in hidden or name in ("diameter_mm", "type_weight")
+        name: value for name, value in full.items() if name not in hidden or name == "diameter_mm"
     }
     for model in MODELS:
         whole = model.score(Covariates(**full))
