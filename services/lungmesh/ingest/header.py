@@ -78,11 +78,8 @@ def check_file(file: bytes) -> Header:
         return _check(meta, body, syntax, found)
     except Rejection as rejection:
         rejection.study_instance_uid = found.get("StudyInstanceUID", "")
-        stated = {
-            key: found.get(key) or uid(word(meta, f"MediaStorage{key}")) for key in _SAID_TWICE
-        }
-        rejection.sop_class_uid = stated["SOPClassUID"]
-        rejection.sop_instance_uid = stated["SOPInstanceUID"]
+        rejection.sop_class_uid = found.get("SOPClassUID") or _stated(meta, "SOPClassUID")
+        rejection.sop_instance_uid = found.get("SOPInstanceUID") or _stated(meta, "SOPInstanceUID")
         raise
 
 
@@ -98,7 +95,7 @@ def _check(meta: Dataset, body: Body, syntax: UID, found: dict[str, str]) -> Hea
                 raise Rejection("missing_uid", f"{keyword} is missing")
             raise Rejection("invalid_uid", f"{keyword} is not a UID of at most 64 digits and dots")
     for keyword, code in _SAID_TWICE.items():
-        stated = uid(word(meta, f"MediaStorage{keyword}"))
+        stated = _stated(meta, keyword)
         if stated and stated != found[keyword]:
             raise Rejection(code, f"{keyword} is another in the message than in the data set")
     usable = found["SOPClassUID"] == syntaxes.CT
@@ -120,6 +117,10 @@ def _check(meta: Dataset, body: Body, syntax: UID, found: dict[str, str]) -> Hea
         issuer_of_patient_id=text(dataset, "IssuerOfPatientID"),
         dataset=dataset,
     )
+
+
+def _stated(meta: Dataset, keyword: str) -> str:
+    return uid(word(meta, f"MediaStorage{keyword}"))
 
 
 def _check_ct(dataset: Dataset) -> None:

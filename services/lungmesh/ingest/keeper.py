@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,9 +30,10 @@ from lungmesh.v1.study_pb2 import (
 log = logging.getLogger(__name__)
 
 # Objects are saved together: one transaction for many, and few wake-ups beside the doors' threads.
-_GATHER_SECONDS = 0.25
+_GATHER_SECONDS = 0.5
 _AT_ONCE = 500
 _AGAIN_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
 _FORGET_SECONDS = 900.0
 _LONGEST_SLEEP_SECONDS = 30.0
 _CLOSED_BY = {
@@ -61,6 +61,7 @@ class Keeper:
         self._waking = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Take up what an earlier process left, then work."""
@@ -71,11 +72,13 @@ class Keeper:
 
     async def close(self) -> None:
         """Save what the doors handed over; what cannot be saved is found at the next start."""
+        self._stopping.set()
+        self._woken.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        async with self._turn:
-            await self._save()
+            _, unfinished = await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def close_study(
         self,
@@ -156,6 +159,7 @@ class Keeper:
 
     async def _run(self) -> None:
         while True:
+            stopping = self._stopping.is_set()
             self._woken.clear()
             self._waking = False
             try:
@@ -167,9 +171,20 @@ class Keeper:
                 log.exception("a turn of the keeper failed; it goes on")
                 self._behind = True
             self._tell()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._rest())
-                await asyncio.sleep(_GATHER_SECONDS)
+            if stopping:
+                return
+            if await self._sleep(self._woken, self._rest()):
+                await self._sleep(self._stopping, _GATHER_SECONDS)
+
+    @staticmethod
+    async def _sleep(event: asyncio.Event, seconds: float) -> bool:
+        """Return True at once when the event is set, else False after the seconds."""
+        waiter = asyncio.ensure_future(event.wait())
+        try:
+            done, _ = await asyncio.wait({waiter}, timeout=seconds)
+        finally:
+            waiter.cancel()
+        return bool(done)
 
     def _rest(self) -> float:
         if self._behind:

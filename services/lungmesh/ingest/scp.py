@@ -63,7 +63,7 @@ class Scp:
                 (host, port),
                 block=False,
                 evt_handlers=[
-                    (evt.EVT_CONN_OPEN, tune),
+                    (evt.EVT_CONN_OPEN, tune, [self._settings.association_idle_seconds]),
                     (evt.EVT_REQUESTED, self._requested),
                     (evt.EVT_C_ECHO, lambda event: SUCCESS),
                     (evt.EVT_C_STORE, self._store),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Any
 
 
-def tune(event: Any) -> None:
+def tune(event: Any, idle_seconds: float) -> None:
     """Tune a connection that was just opened (pynetdicom's EVT_CONN_OPEN).
 
+    A peer that stops inside a PDU for `idle_seconds` is given up: pynetdicom would wait for ever.
     Nagle's algorithm would hold an answer back until the peer acknowledges the one before, which
     it may put off for 40 ms. And pynetdicom reads 4 KiB at a time, each a turn of the interpreter's
     lock; one read of the whole PDU lets the other associations work meanwhile.
@@ -18,6 +20,9 @@ def tune(event: Any) -> None:
     if connection is None:
         return
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    limit = struct.pack("@ll", int(idle_seconds), int(idle_seconds % 1 * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def recv(nr_bytes: int) -> bytearray:
         data = bytearray(nr_bytes)

@@ -1,0 +1,55 @@
+"""A broker and an ingest process a module, on SQLite unless a test asks for PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import Broker
+from tests.support.ingest import IngestProcess
+from tests.support.postgres import postgres
+
+StartIngest = Callable[..., IngestProcess]
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    """A broker that is killed at the end."""
+    running = Broker()
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def start_ingest(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartIngest]:
+    """Start ingest processes, each over a folder of its own."""
+    made: list[IngestProcess] = []
+
+    def start(**settings: str) -> IngestProcess:
+        folder: Path = tmp_path_factory.mktemp("ingest")
+        process = IngestProcess(folder, broker.bootstrap, **settings)
+        made.append(process)
+        process.start()
+        return process
+
+    yield start
+    for process in made:
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a PostgreSQL server."""
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def dcmtk() -> None:
+    """Skip where dcmtk is not installed."""
+    if shutil.which("storescu") is None:
+        pytest.skip("dcmtk (Debian package dcmtk) is not installed")
