@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
+import pydantic_settings
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -66,10 +67,14 @@ def load(kind: type[S]) -> S:
 
     Raises SettingsError: one line that names every wrong or missing variable.
     """
+    prefix = kind.model_config.get("env_prefix", "")
     try:
         return kind()
+    except pydantic_settings.SettingsError as error:
+        # A list or table that is no JSON; the text names the field.
+        field = str(error).partition('field "')[2].partition('"')[0]
+        raise SettingsError(f"{prefix}{field.upper()}: must be JSON") from error
     except ValidationError as error:
-        prefix = kind.model_config.get("env_prefix", "")
         problems = [
             f"{prefix}{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
             for item in error.errors()
