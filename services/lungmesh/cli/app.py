@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -193,6 +194,15 @@ def models_verify(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Run `lungmesh`; every end has a sentence and an exit status (see `Exit`)."""
+    try:
+        _run()
+    except BrokenPipeError:
+        # Whoever read our output has left; Python must not complain of it at its own end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.INTERRUPTED)
+
+
+def _run() -> None:
     # A service manager's stop is a Ctrl-C: everything started is stopped in order.
     signal.signal(signal.SIGTERM, _interrupt)
     as_json = "--json" in sys.argv

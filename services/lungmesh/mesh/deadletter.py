@@ -80,15 +80,14 @@ class DeadLetter:
 def list_dead_letters(
     settings: KafkaSettings | MeshSettings, stage: str | None
 ) -> list[DeadLetter]:
-    """Return the dead letters of a stage, or of all, oldest first; replayed ones are marked.
+    """Return the dead letters of a stage, or of all stages, each stage's oldest first.
+
+    Replayed ones are marked.
 
     Raises Unavailable when the broker does not answer.
     """
     kafka = _kafka(settings)
-    letters: list[DeadLetter] = []
-    for topic in _topics(kafka, stage):
-        letters += _read(kafka, topic)
-    return letters
+    return _read(kafka, _topics(kafka, stage))
 
 
 def show_dead_letter(settings: KafkaSettings | MeshSettings, event_id: str) -> DeadLetter:
@@ -114,7 +113,7 @@ def replay(
     Raises BadInput for an id without a letter, Unavailable when the broker does not answer.
     """
     kafka = _kafka(settings)
-    letters = [letter for topic in _topics(kafka, stage) for letter in _read(kafka, topic)]
+    letters = _read(kafka, _topics(kafka, stage))
     if event_ids is not None:
         unknown = set(event_ids) - {letter.event_id for letter in letters}
         if unknown:
@@ -177,9 +176,10 @@ def _topics(kafka: KafkaSettings, stage: str | None) -> list[str]:
     return sorted(topic for topic in known if topic.endswith(_SUFFIX))
 
 
-def _read(kafka: KafkaSettings, topic: str) -> list[DeadLetter]:
-    stage = topic.removesuffix(_SUFFIX)
-    letters: list[DeadLetter] = []
+def _read(kafka: KafkaSettings, topics: Sequence[str]) -> list[DeadLetter]:
+    letters: dict[str, list[DeadLetter]] = {topic: [] for topic in topics}
+    if not letters:
+        return []
     try:
         consumer = KafkaConsumer(
             **client_config(kafka, "lungmesh-dlq"),
@@ -188,8 +188,11 @@ def _read(kafka: KafkaSettings, topic: str) -> list[DeadLetter]:
             fetch_max_wait_ms=50,
         )
         try:
-            partitions = consumer.partitions_for_topic(topic) or set()
-            where = [TopicPartition(topic, number) for number in partitions]
+            where = [
+                TopicPartition(topic, number)
+                for topic in topics
+                for number in consumer.partitions_for_topic(topic) or ()
+            ]
             consumer.assign(where)
             ends = consumer.end_offsets(where)
             # The embedded broker tells an end that lies before the last batch's, so read on
@@ -197,9 +200,9 @@ def _read(kafka: KafkaSettings, topic: str) -> list[DeadLetter]:
             while True:
                 records = consumer.poll(timeout_ms=_QUIET_MS)
                 for record in (record for batch in records.values() for record in batch):
-                    _note(letters, stage, record)
+                    _note(letters[record.topic], record.topic.removesuffix(_SUFFIX), record)
                 if not records and all(consumer.position(tp) >= ends[tp] for tp in where):
-                    return letters
+                    return [letter for topic in topics for letter in letters[topic]]
         finally:
             consumer.close(autocommit=False)
     except KafkaError as error:
