@@ -77,7 +77,7 @@ def receivers(work: Path) -> Iterator[dict[str, int]]:
         broker = Broker()
         broker.start()
         stack.callback(broker.kill)
-        ingest = IngestProcess(work / "ingest", broker.bootstrap, CLOSE_ON_RELEASE="true")
+        ingest = IngestProcess(work / "ingest", broker)
         ingest.folder.mkdir()
         stack.callback(ingest.kill)
         ingest.start()

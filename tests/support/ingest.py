@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,14 @@ from typing import Any
 import grpc
 import numpy as np
 import pydicom
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from lungmesh.mesh.ids import dicom_uid
 from lungmesh.v1.ingest_pb2_grpc import IngestServiceStub
 from lungmesh.v1.study_pb2 import StudyReceived
+from tests.support.broker import Broker
 
 IDENTITY_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 RESTORE_TOKEN = "a-token-for-tests"
@@ -114,18 +116,19 @@ def with_new_uids(source: Path, folder: Path, seed: str) -> list[Path]:
 class IngestProcess:
     """`python -m lungmesh.mesh.serve ingest` over a folder; ports stay the same at a restart."""
 
-    def __init__(self, folder: Path, bootstrap: str, **settings: str) -> None:
+    def __init__(self, folder: Path, broker: Broker, **settings: str) -> None:
         self.folder = folder
-        self.bootstrap = bootstrap
+        self.broker = broker
         self.log = folder / "ingest.log"
         self.ready_file = folder / "ready.json"
         self.ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._tap: Tap | None = None
         self._environment = {
             **os.environ,
             "LUNGMESH_BLOBS_URL": f"file://{folder}/blobs",
             "LUNGMESH_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/ingest.db",
-            "LUNGMESH_KAFKA__BOOTSTRAP": bootstrap,
+            "LUNGMESH_KAFKA__BOOTSTRAP": broker.bootstrap,
             "LUNGMESH_KAFKA__PARTITIONS": "1",
             "LUNGMESH_READY_FILE": str(self.ready_file),
             "LUNGMESH_INGEST__IDENTITY_KEY": IDENTITY_KEY,
@@ -186,6 +189,20 @@ class IngestProcess:
             self._process.wait(40)
             self._process = None
 
+    @property
+    def tap(self) -> Tap:
+        """What has come out; collected since the first call, from the start of the topics."""
+        if self._tap is None:
+            self._tap = Tap(self.broker.bootstrap)
+        return self._tap
+
+    def close(self) -> None:
+        """End everything."""
+        self.kill()
+        if self._tap is not None:
+            self._tap.close()
+            self._tap = None
+
     @contextmanager
     def stub(self) -> Iterator[IngestServiceStub]:
         """Yield a gRPC client."""
@@ -205,26 +222,53 @@ class IngestProcess:
             check=False,
         )
 
-    def received(self, count: int, seconds: float = 20.0) -> list[StudyReceived]:
-        """Read every StudyReceived from the broker, from the start; fail when there are fewer."""
-        found: list[StudyReceived] = []
-        consumer = KafkaConsumer(
-            *(f"study.received.{lane}" for lane in ("stat", "routine", "backfill")),
-            bootstrap_servers=self.bootstrap,
+
+class Tap:
+    """Collects every StudyReceived of a broker, from the start, in a thread of its own."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.events: list[StudyReceived] = []
+        self._stop = threading.Event()
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=bootstrap,
             auto_offset_reset="earliest",
             group_id=None,
             enable_auto_commit=False,
+            fetch_max_wait_ms=50,
         )
-        try:
-            limit = time.monotonic() + seconds
-            quiet = 0
-            # A little longer than needed, so that one too many is seen.
-            while quiet < 3 and time.monotonic() < limit:
-                records = consumer.poll(timeout_ms=300)
-                for batch in records.values():
-                    found += [StudyReceived.FromString(record.value) for record in batch]
-                quiet = quiet + 1 if len(found) >= count and not records else 0
-        finally:
-            consumer.close()
-        assert len(found) >= count, f"{len(found)} of {count} study.received came"
+        lanes = ("stat", "routine", "backfill")
+        self._consumer.assign([TopicPartition(f"study.received.{lane}", 0) for lane in lanes])
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for batch in self._consumer.poll(timeout_ms=50).values():
+                self.events += [StudyReceived.FromString(record.value) for record in batch]
+
+    def of(self, study: str) -> list[StudyReceived]:
+        """Return what has come of the study of a word, by revision."""
+        found = [event for event in self.events if event.study_instance_uid == study_uid(study)]
+        return sorted(found, key=lambda event: event.study.revision)
+
+    def wait(self, study: str, count: int = 1, seconds: float = 20.0) -> list[StudyReceived]:
+        """Wait for a study's events; fail when there are fewer or more."""
+        until(lambda: len(self.of(study)) >= count, seconds, f"{count} study.received of {study}")
+        found = self.of(study)
+        assert len(found) == count
         return found
+
+    def close(self) -> None:
+        """Stop."""
+        self._stop.set()
+        self._thread.join(10)
+        self._consumer.close()
+
+
+def multipart(files: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of a STOW-RS request."""
+    parts = [
+        b"--b0undary\r\nContent-Type: application/dicom\r\n\r\n" + file + b"\r\n" for file in files
+    ]
+    kind = 'multipart/related; type="application/dicom"; boundary=b0undary'
+    return b"".join(parts) + b"--b0undary--\r\n", {"content-type": kind}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -29,10 +29,16 @@ _MOST_ANSWERS = 1000
 
 
 class Finder:
-    """Answers C-FIND from the database."""
+    """Answers C-FIND from the database.
 
-    def __init__(self, loader: Loader, vault: Vault) -> None:
-        self._loader, self._vault = loader, vault
+    Parameters
+    ----------
+    settle
+        Brings what was acknowledged into the database.
+    """
+
+    def __init__(self, loader: Loader, vault: Vault, settle: Callable[[], Awaitable[None]]) -> None:
+        self._loader, self._vault, self._settle = loader, vault, settle
 
     def find(self, tenant: str, event: Any) -> Iterator[tuple[Any, Dataset | None]]:
         """Yield a pending answer a study, or one failure."""
@@ -57,6 +63,7 @@ class Finder:
             yield _PENDING, answer
 
     async def _answers(self, tenant: str, query: Dataset) -> list[Dataset]:
+        await self._settle()
         asked = query.get("StudyInstanceUID") or []
         uids = [asked] if isinstance(asked, str) else [str(uid) for uid in asked]
         patient_id, issuer = text(query, "PatientID"), text(query, "IssuerOfPatientID")

@@ -119,6 +119,11 @@ class Keeper:
             self._assemblies.pop(key, None)
             return reference
 
+    async def settle(self) -> None:
+        """Save what was acknowledged before the call, so that an answer counts it."""
+        async with self._turn:
+            await self._save()
+
     async def row(self, tenant: str, study_instance_uid: str) -> StudyRow | None:
         """Return what the database knows of a study."""
         async with self._mesh.sessions() as session:

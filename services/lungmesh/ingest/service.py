@@ -59,7 +59,7 @@ def build(mesh: Mesh) -> Service:
     )
     shelf = Shelf(mesh.sessions, mesh.blobs, vault)
     keeper = Keeper(mesh, intake, shelf, _patience(settings))
-    scp = Scp(settings, intake, Finder(loader, vault))
+    scp = Scp(settings, intake, Finder(loader, vault, keeper.settle))
     stow = StowServer(settings, intake)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:

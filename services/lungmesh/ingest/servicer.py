@@ -99,6 +99,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         self, request: GetStudyRequest, context: grpc.aio.ServicerContext
     ) -> GetStudyResponse:
         """Tell a study's state, since when, and why."""
+        await self._keeper.settle()
         name = study_id(request.tenant, request.study_instance_uid)
         async with self._mesh.sessions() as session:
             row = await store.study(session, request.tenant, name)
@@ -125,6 +126,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         self, request: ListQuarantineRequest, context: grpc.aio.ServicerContext
     ) -> ListQuarantineResponse:
         """List the newest refused objects of a tenant."""
+        await self._keeper.settle()
         async with self._mesh.sessions() as session:
             rows = await store.quarantine(session, request.tenant, _MOST_QUARANTINED)
         return ListQuarantineResponse(entries=[_entry(row) for row in rows])

@@ -16,29 +16,26 @@ StartIngest = Callable[..., IngestProcess]
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    """A broker that is killed at the end."""
-    running = Broker()
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture(scope="module")
-def start_ingest(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartIngest]:
-    """Start ingest processes, each over a folder of its own."""
+def start_ingest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartIngest]:
+    """Start ingest processes, each with a broker and a folder of its own."""
     made: list[IngestProcess] = []
+    brokers: list[Broker] = []
 
     def start(**settings: str) -> IngestProcess:
         folder: Path = tmp_path_factory.mktemp("ingest")
-        process = IngestProcess(folder, broker.bootstrap, **settings)
+        broker = Broker()
+        brokers.append(broker)
+        broker.start()
+        process = IngestProcess(folder, broker, **settings)
         made.append(process)
         process.start()
         return process
 
     yield start
     for process in made:
-        process.kill()
+        process.close()
+    for broker in brokers:
+        broker.kill()
 
 
 @pytest.fixture(scope="session")
