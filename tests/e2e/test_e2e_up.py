@@ -98,6 +98,7 @@ def test_the_refused_study_lies_in_the_dead_letters(up: Up, refused: Ended) -> N
     assert (letter["stage"], letter["kind"]) == ("preprocess", "bad_input")
     (shown,) = command("dlq", "show", letter["event_id"], "--data", up.data).of("note")
     assert shown["reason"] == letter["reason"]
+    assert letter["event_id"] in lungmesh("dlq", "list", "--data", up.data, limit_seconds=60).stdout
     assert "study_instance_uid" in shown["message"]
 
 

@@ -21,11 +21,12 @@ def list_letters(data: Path, stage: str | None, show: Show) -> None:
     table = Table()
     rows = []
     for name in ("time", "stage", "kind", "event", "replayed", "reason"):
-        table.add_column(name)
+        # An id must be whole, so that `dlq show` can be given it.
+        table.add_column(name, no_wrap=name == "event", min_width=36 if name == "event" else None)
     for letter in letters:
         rows.append(_facts(letter))
         table.add_row(
-            letter.time,
+            letter.time[:19].replace("T", " "),
             letter.stage,
             letter.kind,
             letter.event_id,

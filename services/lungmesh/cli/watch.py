@@ -45,7 +45,7 @@ def _worklist(views: list[StudyView]) -> Table:
         table.add_row(
             view.study.study_id[:8],
             str(view.study.revision),
-            _outcome(view),
+            _outcome(view).replace("_", " "),
             _now(view),
             view.category,
             view.reason,
@@ -74,7 +74,9 @@ def _outcome(view: StudyView) -> str:
 
 
 def _now(view: StudyView) -> str:
-    working = [stage for stage in view.stages if stage.state != events_pb2.STAGE_STATE_DONE]
     return ", ".join(
-        f"{stage.stage} {STATE_WORDS[stage.state]} {stage.fraction:.0%}" for stage in working
+        f"{stage.stage} {STATE_WORDS[stage.state]}"
+        + (f" {stage.fraction:.0%}" if stage.state == events_pb2.STAGE_STATE_RUNNING else "")
+        for stage in view.stages
+        if stage.state != events_pb2.STAGE_STATE_DONE
     )
