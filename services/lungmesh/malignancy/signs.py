@@ -1,7 +1,8 @@
 """Radiological signs measured from HU and mask: the same answer every time, in mm.
 
-The thresholds are geometric choices that were not validated against readers; a score says how
-strongly the image shows the sign, `present` is the yes or no that rules and risk models take.
+A score says how strongly the image shows the sign, `present` is the yes or no that rules and risk
+models take. Lobulation's threshold was set on contours that readers drew (see the README); the
+other thresholds are choices that were not validated against readers.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ _STRANDS_PRESENT, _STRANDS_FULL = 5, 10
 # A strand stands out of the lung's own noise by this many standard deviations: half the contrast
 # of ground glass does not always.
 _STRAND_NOISE = 3.0
-# Lobulation: notches that a ball of this radius does not enter, as a share of the body.
+# Lobulation: notches that a ball of this radius does not enter, as a share of the body. Half of
+# the full share counts as present: in LIDC-IDRI's contours about one in six nodules that readers
+# call hardly lobulated reach it.
 _NOTCH_RADIUS_MM = 5.0
-_NOTCH_FULL = 0.12
+_NOTCH_FULL = 0.04
 _CALCIUM_HU = 200.0
 # Contrast medium brings vessels, and nodules fed by them, to several hundred HU.
 _CALCIUM_CONTRAST_HU = 500.0
@@ -103,7 +106,7 @@ def measure_signs(patch: Patch, contrast: bool = False) -> list[Finding]:
     return [
         spiculation,
         lobulation,
-        _found("smooth_margin", 1 - rough),
+        _found("smooth_margin", 1 - rough, not (spiculation.present or lobulation.present)),
         _found("clear_border", _sharpness(cubic, core)),
         _tissue(
             "calcification", cubic.hu[core] > (_CALCIUM_CONTRAST_HU if contrast else _CALCIUM_HU)
@@ -166,7 +169,10 @@ def _body(nodule: Mask) -> Mask:
 
 
 def _spiculation(cubic: Patch, body: Mask) -> Finding:
-    """Count the thin strands that leave the nodule into the lung: vessels count as well."""
+    """Count the thin strands that leave the nodule into the lung.
+
+    Vessels count as well, unless the nodule is fainter than they are.
+    """
     away = ndimage.distance_transform_edt(~body) * _STEP_MM
     low, high = _SHELL_MM
     lung = cubic.lung & ~cubic.nodule
@@ -177,12 +183,15 @@ def _spiculation(cubic: Patch, body: Mask) -> Finding:
     touching = np.unique(labels[body])
     attached = np.isin(labels, touching[touching > 0]) & ~body
     strands, _ = ndimage.label(attached & (away >= low), ndimage.generate_binary_structure(3, 3))
+    inside = float(np.median(cubic.hu[cubic.nodule]))
     thin = 0
     for index, box in enumerate(ndimage.find_objects(strands), start=1):
         strand = strands[box] == index
         width = 2 * float(ndimage.distance_transform_edt(np.pad(strand, 1)).max()) * _STEP_MM
         reaches = float(away[box][strand].max()) >= high - _STEP_MM
-        thin += reaches and width <= 2 * _STRAND_RADIUS_MM
+        # What is denser than the nodule itself runs through it: a vessel in ground glass.
+        vessel = float(np.median(cubic.hu[box][strand])) > inside
+        thin += reaches and width <= 2 * _STRAND_RADIUS_MM and not vessel
     return _found("spiculation", thin / _STRANDS_FULL, thin >= _STRANDS_PRESENT)
 
 

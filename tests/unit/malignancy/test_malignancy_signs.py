@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from lungmesh.malignancy.signs import Finding, Patch, measure_signs
 
 GRIDS = [(1.0, 0.7, 0.7), (2.5, 0.7, 0.7), (1.25, 0.9, 0.9)]
-EXTENT_MM = 64.0
+EXTENT_MM = 52.0
+# mm along [z, y, x], as chest CT has it.
+SPACINGS = st.tuples(st.floats(0.6, 2.0), st.floats(0.55, 0.9), st.floats(0.55, 0.9))
 
 
 def places(spacing: tuple[float, float, float]) -> np.ndarray:
@@ -62,6 +67,26 @@ def spikes(p: np.ndarray, count: int, reach: float) -> np.ndarray:
     return out
 
 
+@cache
+def drawn(radius: float, strands: int) -> np.ndarray:
+    """HU on cubic voxels of 0.5 mm."""
+    fine = places((0.5, 0.5, 0.5))
+    dense = ball(fine, radius)
+    if strands:
+        dense = dense | spikes(fine, strands, radius + 8)
+    return np.where(dense, 40.0, -850.0).astype(np.float32)
+
+
+def scanned(spacing: tuple[float, float, float], radius: float, strands: int = 0) -> Patch:
+    """A ball with strands as a CT shows it: finely drawn, then averaged over the voxels."""
+    fine = drawn(radius, strands)
+    # One voxel averages what lies within it.
+    hu = ndimage.gaussian_filter(fine, [mm / 0.5 / np.sqrt(12) for mm in spacing])
+    index = np.moveaxis(places(spacing) / 0.5 + (np.asarray(fine.shape) - 1) / 2, -1, 0)
+    there = ndimage.map_coordinates(hu, index, order=1, mode="nearest").astype(np.float32)
+    return Patch(there, ball(places(spacing), radius), np.ones(there.shape, bool), spacing)
+
+
 @pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("radius", [4.0, 8.0, 14.0])
 def test_a_ball_is_smooth_clear_and_nothing_else(
@@ -76,16 +101,41 @@ def test_a_ball_is_smooth_clear_and_nothing_else(
     assert not found["juxtapleural"].present
 
 
-@pytest.mark.parametrize("spacing", GRIDS[:1])
 @pytest.mark.parametrize("radius", [6.0, 12.0])
-def test_a_ball_with_many_thin_strands_is_spiculated(
-    spacing: tuple[float, float, float], radius: float
-) -> None:
-    p = places(spacing)
-    nodule = ball(p, radius)
-    found = named(patch(nodule | spikes(p, 12, radius + 7), spacing, nodule=nodule))
+def test_a_ball_with_many_thin_strands_is_spiculated(radius: float) -> None:
+    found = named(scanned(GRIDS[0], radius, strands=12))
     assert found["spiculation"].present
     assert not found["smooth_margin"].present
+
+
+@given(spacing=SPACINGS, radius=st.sampled_from([5.0, 8.0, 12.0]))
+@settings(max_examples=12, deadline=None)
+def test_spacing_makes_no_strand_and_hides_none(
+    spacing: tuple[float, float, float], radius: float
+) -> None:
+    assert not named(scanned(spacing, radius))["spiculation"].present
+    assert named(scanned(spacing, radius, strands=14))["spiculation"].present
+
+
+@given(
+    order=st.permutations([0, 1, 2]),
+    flipped=st.sets(st.sampled_from([0, 1, 2])),
+    strands=st.sampled_from([0, 12]),
+)
+@settings(max_examples=10, deadline=None)
+def test_the_array_may_lie_any_way_round(order: list[int], flipped: set[int], strands: int) -> None:
+    straight = scanned((1.5, 0.8, 0.7), 8.0, strands)
+
+    def turn(array: np.ndarray) -> np.ndarray:
+        turned: np.ndarray = np.flip(np.transpose(array, order), tuple(flipped))
+        return turned
+
+    z, y, x = (straight.spacing[axis] for axis in order)
+    turned = Patch(turn(straight.hu), turn(straight.nodule), turn(straight.lung), (z, y, x))
+    there = named(turned)
+    for name, finding in named(straight).items():
+        assert there[name].present == finding.present
+        assert there[name].score == pytest.approx(finding.score, abs=0.11)
 
 
 def test_two_vessels_do_not_make_a_nodule_spiculated() -> None:
@@ -115,6 +165,43 @@ def test_calcium_and_fat_are_read_from_the_core() -> None:
     fat = named(patch(shape, GRIDS[0], inside_hu=-70))
     assert fat["fat"].present
     assert not fat["calcification"].present
+
+
+def test_the_blurred_edge_of_a_small_solid_nodule_is_not_fat() -> None:
+    for radius in (2.0, 3.0, 5.0):
+        found = named(scanned((2.5, 0.7, 0.7), radius))
+        assert found["fat"].score == 0
+
+
+def test_dense_ground_glass_is_not_fat() -> None:
+    p = places(GRIDS[0])
+    away = np.linalg.norm(p, axis=-1)
+    # Denser towards its middle, as ground glass often is.
+    hu = np.where(away <= 9, -60 - 60 * away, -850).astype(np.float32)
+    glass = Patch(hu, away <= 9, np.ones(away.shape, bool), GRIDS[0])
+    assert not named(glass)["fat"].present
+
+
+def test_vessels_through_ground_glass_do_not_make_it_spiculated() -> None:
+    p = places(GRIDS[0])
+    nodule, vessels = ball(p, 10), spikes(p, 12, 18)
+    hu = np.where(vessels, 0.0, np.where(nodule, -600.0, -850.0)).astype(np.float32)
+    glass = Patch(hu, nodule, np.ones(nodule.shape, bool), GRIDS[0])
+    assert not named(glass)["spiculation"].present
+
+
+def test_noise_around_faint_ground_glass_is_no_strand() -> None:
+    p = places(GRIDS[0])
+    nodule = ball(p, 10)
+    noise = np.random.default_rng(7).normal(0, 80, nodule.shape)
+    hu = (np.where(nodule, -650.0, -850.0) + noise).astype(np.float32)
+    glass = Patch(hu, nodule, np.ones(nodule.shape, bool), GRIDS[0])
+    assert not named(glass)["spiculation"].present
+
+
+def test_the_border_of_faint_ground_glass_is_not_clear() -> None:
+    shape = ball(places(GRIDS[0]), 10)
+    assert not named(patch(shape, GRIDS[0], inside_hu=-720))["clear_border"].present
 
 
 @given(gap=st.floats(0, 12))
