@@ -15,8 +15,7 @@ MEASUREMENT_ERROR_PERCENT = 25.0
 # Lung-RADS v2022: the mean diameter up by more than this within 12 months.
 GROWTH_MM = 1.5
 YEAR_DAYS = 365.25
-# Slow growth is growth "over several exams": at least two earlier ones.
-_SEVERAL = 2
+_DOUBLED_PERCENT = 100.0
 
 
 @dataclass(frozen=True)
@@ -63,21 +62,19 @@ def classify(now: Size, earlier: Sequence[Size], solid_part: bool) -> GrowthClas
         True for part-solid nodules: growth of the solid part counts too (Lung-RADS v2022).
 
     Growth is an increase of the mean diameter by more than 1.5 mm within 12 months against any
-    earlier exam; over a longer interval the increase is taken as steady, so 1.5 mm a year. Growth
-    over several exams that never passes that is slow growth. A volume that changed by less than
-    25 % is within the error of measurement and counts as stable.
+    earlier exam; over a longer interval the increase is taken as steady, so 1.5 mm a year. An
+    increase of more than 1.5 mm that took longer is slow growth, also where two exams are all
+    there are: such a nodule is not stable. A volume that changed by less than 25 % is within the
+    error of measurement and counts as stable.
     """
-    grown = [
-        then for then in earlier if _outside_error(then, now) or (solid_part and _solid(then, now))
+    increases = [
+        (_increase(then, now, solid_part), then.days)
+        for then in earlier
+        if _outside_error(then, now) or (solid_part and _solid(then, now))
     ]
-    if any(_per_year(_increase(then, now, solid_part), then.days) > GROWTH_MM for then in grown):
+    if any(_per_year(mm, days) > GROWTH_MM for mm, days in increases):
         return nodule_pb2.GROWTH_CLASS_GROWING
-    first = earlier[-1]
-    if (
-        len(earlier) >= _SEVERAL
-        and first in grown
-        and _increase(first, now, solid_part) > GROWTH_MM
-    ):
+    if any(mm > GROWTH_MM for mm, _ in increases):
         return nodule_pb2.GROWTH_CLASS_SLOWLY_GROWING
     last = earlier[0]
     shrunk = now.mean_diameter_mm - last.mean_diameter_mm < -GROWTH_MM
@@ -85,6 +82,20 @@ def classify(now: Size, earlier: Sequence[Size], solid_part: bool) -> GrowthClas
     if shrunk and change <= -MEASUREMENT_ERROR_PERCENT:
         return nodule_pb2.GROWTH_CLASS_SHRINKING
     return nodule_pb2.GROWTH_CLASS_STABLE
+
+
+def doubled_within_a_year(now: Size, earlier: Sequence[Size]) -> bool:
+    """Return whether the volume at least doubled, and took no longer than a year for it.
+
+    A shorter interval is not drawn out: what has not doubled yet has not doubled.
+    """
+    return any(
+        volume_change_percent(then.volume_mm3, now.volume_mm3) >= _DOUBLED_PERCENT
+        and (vdt := volume_doubling_time_days(then.volume_mm3, now.volume_mm3, then.days))
+        is not None
+        and vdt <= YEAR_DAYS
+        for then in earlier
+    )
 
 
 def _outside_error(then: Size, now: Size) -> bool:

@@ -21,6 +21,15 @@ from lungmesh.v1.followup_pb2 import FollowupUpdated
 from lungmesh.v1.nodule_pb2 import NodulesAssessed
 from lungmesh.v1.volume_pb2 import VolumeReady
 
+_RULES = (
+    registration.RULES,
+    matching.RULES,
+    tracker.RULES,
+    growth.RULES,
+    (lung_rads.LUNG_RADS.name, lung_rads.LUNG_RADS.edition),
+    (c_lung_rads.C_LUNG_RADS.name, c_lung_rads.C_LUNG_RADS.edition),
+)
+
 
 class FollowupStage(Stage):
     """Compares an exam with the patient's earlier ones and applies the guidelines."""
@@ -29,22 +38,16 @@ class FollowupStage(Stage):
     consumes = (NodulesAssessed,)
     produces = (FollowupUpdated,)
     ordered = True
-    version = "+".join(
-        "-".join(rules)
-        for rules in (
-            registration.RULES,
-            matching.RULES,
-            growth.RULES,
-            (lung_rads.LUNG_RADS.name, lung_rads.LUNG_RADS.edition),
-            (c_lung_rads.C_LUNG_RADS.name, c_lung_rads.C_LUNG_RADS.edition),
-        )
-    )
 
     def __init__(
         self, sessions: Callable[[], async_sessionmaker[AsyncSession]], settings: FollowupSettings
     ) -> None:
         self._sessions = sessions
         self._settings = settings
+        # What changes a result is part of the event's id, settings too.
+        self.version = "+".join(
+            (*("-".join(rules) for rules in _RULES), f"{settings.priors}/{settings.least_dice:g}")
+        )
         self.concurrency = settings.concurrency
         self.deadline_seconds = settings.deadline_seconds
 
@@ -74,7 +77,7 @@ class FollowupStage(Stage):
                 comparisons.append(
                     tracker.compare(event, current, prior, then, days, trusted, laid.dice)
                 )
-        return tracker.track(event, comparisons, dated)
+        return tracker.track(event, comparisons, priors, dated)
 
 
 def priors_of(

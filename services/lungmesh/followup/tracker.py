@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lungmesh.followup import growth, matching, registration
 from lungmesh.followup.growth import Size
-from lungmesh.followup.guidelines import Earlier, NoduleFacts, c_lung_rads, lung_rads
-from lungmesh.followup.guidelines.rows import Guideline, Verdict
+from lungmesh.followup.guidelines import Earlier, NoduleFacts, Verdict, c_lung_rads, lung_rads
+from lungmesh.followup.guidelines.rows import Guideline
 from lungmesh.followup.matching import Found, Pair
 from lungmesh.followup.registration import Exam, Registration
 from lungmesh.mesh.ids import dicom_uid
@@ -17,6 +17,8 @@ from lungmesh.v1 import nodule_pb2
 from lungmesh.v1.followup_pb2 import FollowupUpdated, PriorExam
 from lungmesh.v1.nodule_pb2 import Category, Nodule, NodulesAssessed, PriorMatch, Tracking
 from lungmesh.v1.volume_pb2 import ModelVersion
+
+RULES = ("nodule-tracking", "2")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,18 @@ class Comparison:
     dice: float
     pairs: tuple[Pair, ...]
     resolved: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Self:
+    """A nodule in an earlier exam, `days` before the current one."""
+
+    days: float
+    nodule: Nodule
+
+
+# A pair of a comparison, and the nodule of the earlier exam.
+Match = tuple[Comparison, Pair, Nodule]
 
 
 def days_between(earlier: str, later: str) -> float | None:
@@ -75,7 +89,10 @@ def compare(
 
 
 def track(
-    event: NodulesAssessed, comparisons: Sequence[Comparison], dated: bool
+    event: NodulesAssessed,
+    comparisons: Sequence[Comparison],
+    history: Sequence[tuple[float, FollowupUpdated]],
+    dated: bool,
 ) -> FollowupUpdated:
     """Return the exam with every nodule tied to its earlier selves and placed in the guidelines.
 
@@ -83,6 +100,9 @@ def track(
     ----------
     comparisons
         With earlier exams, most recent first.
+    history
+        All earlier exams with their age in days, most recent first: beyond the compared ones a
+        nodule is known by its tracking UID.
     dated
         False when the patient has other exams that cannot be put in order, for want of a date.
     """
@@ -93,16 +113,18 @@ def track(
         models=[*event.models, *_models()],
     )
     verdicts: dict[str, list[Verdict]] = {"Lung-RADS": [], "C-Lung-RADS": []}
+    matches = _matches(comparisons)
     for nodule in event.nodules:
-        selves = _earlier_selves(nodule, comparisons)
-        tracking = _tracking(event, nodule, selves, bool(comparisons), dated)
+        matched = matches.get(nodule.nodule_id, [])
+        selves = _selves(matched, comparisons, history)
+        tracking = _tracking(event, nodule, matched, selves, bool(comparisons), dated)
         facts = _facts(nodule, tracking, selves)
         tracked = updated.nodules.add()
         tracked.CopyFrom(nodule)
         tracked.tracking.CopyFrom(tracking)
         del tracked.categories[:]
         for guideline, verdict in (
-            (lung_rads.LUNG_RADS, lung_rads.judge(facts)),
+            (lung_rads.LUNG_RADS, _lung_rads(facts)),
             (c_lung_rads.C_LUNG_RADS, c_lung_rads.judge(facts)),
         ):
             verdicts[guideline.name].append(verdict)
@@ -134,7 +156,7 @@ def category_message(guideline: Guideline, verdict: Verdict) -> Category:
 
 
 def _models() -> list[ModelVersion]:
-    rules = (registration.RULES, matching.RULES, growth.RULES)
+    rules = (registration.RULES, matching.RULES, RULES, growth.RULES)
     return [ModelVersion(name=name, version=version) for name, version in rules]
 
 
@@ -143,31 +165,55 @@ def _found(nodule: Nodule) -> Found:
     return Found(nodule.nodule_id, (x, y, z), nodule.measurement.mean_diameter_mm, nodule.lobe)
 
 
-def _earlier_selves(
-    nodule: Nodule, comparisons: Sequence[Comparison]
-) -> list[tuple[Comparison, Pair, Nodule]]:
-    """Return the nodule's earlier selves, most recent first."""
-    selves = []
+def _matches(comparisons: Sequence[Comparison]) -> dict[str, list[Match]]:
+    """Return the matches of each current nodule, most recent exam first.
+
+    A tracking UID belongs to one nodule of an exam: where two older exams disagree on which, the
+    more recent one is right.
+    """
+    owners: dict[str, str] = {}
+    found: dict[str, list[Match]] = {}
     for comparison in comparisons:
         known: Mapping[str, Nodule] = {item.nodule_id: item for item in comparison.earlier.nodules}
         for pair in comparison.pairs:
-            if pair.current_id == nodule.nodule_id:
-                selves.append((comparison, pair, known[pair.earlier_id]))
-    return selves
+            then = known[pair.earlier_id]
+            if owners.setdefault(then.tracking.tracking_uid, pair.current_id) == pair.current_id:
+                found.setdefault(pair.current_id, []).append((comparison, pair, then))
+    return found
+
+
+def _selves(
+    matched: Sequence[Match],
+    comparisons: Sequence[Comparison],
+    history: Sequence[tuple[float, FollowupUpdated]],
+) -> list[Self]:
+    """Return a nodule's earlier selves, most recent first."""
+    if not matched:
+        return []
+    compared = {comparison.earlier.study.study_id for comparison in comparisons}
+    uid = matched[0][2].tracking.tracking_uid
+    older = [
+        Self(days, then)
+        for days, exam in history
+        if exam.study.study_id not in compared
+        for then in exam.nodules
+        if then.tracking.tracking_uid == uid
+    ]
+    return [*(Self(comparison.days, then) for comparison, _, then in matched), *older]
 
 
 def _tracking(
     event: NodulesAssessed,
     nodule: Nodule,
-    selves: Sequence[tuple[Comparison, Pair, Nodule]],
+    matched: Sequence[Match],
+    selves: Sequence[Self],
     compared: bool,
     dated: bool,
 ) -> Tracking:
-    if selves:
-        uid = selves[0][2].tracking.tracking_uid
+    if matched:
+        uid = matched[0][2].tracking.tracking_uid
         part_solid = nodule.type == nodule_pb2.NODULE_TYPE_PART_SOLID
-        sizes = [_size(then, comparison.days) for comparison, _, then in selves]
-        change = growth.classify(_size(nodule, 0.0), sizes, part_solid)
+        change = growth.classify(_size(nodule, 0.0), _sizes(selves), part_solid)
     else:
         # The place names it, not the number: a new revision of the study keeps the UID.
         place = [round(value) for value in nodule.center_lps_mm]
@@ -181,8 +227,12 @@ def _tracking(
     return Tracking(
         tracking_uid=uid,
         growth=change,
-        priors=[_prior_match(nodule, *found) for found in selves],
+        priors=[_prior_match(nodule, *match) for match in matched],
     )
+
+
+def _sizes(selves: Sequence[Self]) -> list[Size]:
+    return [_size(earlier.nodule, earlier.days) for earlier in selves]
 
 
 def _size(nodule: Nodule, days: float) -> Size:
@@ -210,9 +260,7 @@ def _prior_match(nodule: Nodule, comparison: Comparison, pair: Pair, then: Nodul
     )
 
 
-def _facts(
-    nodule: Nodule, tracking: Tracking, selves: Sequence[tuple[Comparison, Pair, Nodule]]
-) -> NoduleFacts:
+def _facts(nodule: Nodule, tracking: Tracking, selves: Sequence[Self]) -> NoduleFacts:
     return NoduleFacts(
         type=nodule.type,
         mean_diameter_mm=nodule.measurement.mean_diameter_mm,
@@ -220,26 +268,35 @@ def _facts(
         growth=tracking.growth,
         signs=frozenset(sign.name for sign in nodule.assessment.signs if sign.present),
         earlier=_earlier(selves),
+        doubled_in_a_year=growth.doubled_within_a_year(_size(nodule, 0.0), _sizes(selves)),
     )
 
 
-def _earlier(selves: Sequence[tuple[Comparison, Pair, Nodule]]) -> Earlier | None:
+def _earlier(selves: Sequence[Self]) -> Earlier | None:
     if not selves:
         return None
-    categories = [_lung_rads_of(then) for _, _, then in selves]
+    category = _lung_rads_of(selves[0].nodule)
     days = 0.0
-    for (comparison, _, _), category in zip(selves, categories, strict=True):
-        if category != categories[0]:
+    for earlier in selves:
+        if _lung_rads_of(earlier.nodule) != category:
             break
-        days = comparison.days
-    then = selves[0][2]
+        days = earlier.days
+    then = selves[0].nodule
     return Earlier(
         type=then.type,
         mean_diameter_mm=then.measurement.mean_diameter_mm,
         solid_mean_diameter_mm=then.measurement.solid_mean_diameter_mm,
-        category=categories[0],
+        category=category,
         days_in_category=days,
     )
+
+
+def _lung_rads(facts: NoduleFacts) -> Verdict:
+    """Return the category; where earlier exams could not be put in order, it needs one."""
+    verdict = lung_rads.judge(facts)
+    if facts.growth != nodule_pb2.GROWTH_CLASS_NOT_EVALUABLE:
+        return verdict
+    return replace(verdict, needs=(*verdict.needs, "prior_ct"))
 
 
 def _lung_rads_of(nodule: Nodule) -> str:

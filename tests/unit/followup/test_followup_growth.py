@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lungmesh.followup.growth import (
     Size,
     classify,
+    doubled_within_a_year,
     volume_change_percent,
     volume_doubling_time_days,
 )
@@ -52,8 +53,9 @@ def test_a_change_of_20_percent_counts_as_stable() -> None:
     [
         (7.6, [(6.0, 300)], nodule_pb2.GROWTH_CLASS_GROWING),
         (7.5, [(6.0, 300)], nodule_pb2.GROWTH_CLASS_STABLE),
-        # 2 mm in two years are 1 mm a year.
-        (8.0, [(6.0, 730)], nodule_pb2.GROWTH_CLASS_STABLE),
+        # 2 mm in two years are 1 mm a year: slow, but not stable.
+        (8.0, [(6.0, 730)], nodule_pb2.GROWTH_CLASS_SLOWLY_GROWING),
+        (7.5, [(6.0, 730)], nodule_pb2.GROWTH_CLASS_STABLE),
         (9.2, [(6.0, 730)], nodule_pb2.GROWTH_CLASS_GROWING),
         # Never more than 1.5 mm in 12 months, but over several exams.
         (8.0, [(7.0, 365), (6.0, 730)], nodule_pb2.GROWTH_CLASS_SLOWLY_GROWING),
@@ -70,6 +72,24 @@ def test_a_solid_part_that_grows_makes_a_part_solid_nodule_grow() -> None:
     now, then = size(12, solid=6), size(12, 200, solid=3)
     assert classify(now, [then], True) == nodule_pb2.GROWTH_CLASS_GROWING
     assert classify(now, [then], False) == nodule_pb2.GROWTH_CLASS_STABLE
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "days", "doubled"),
+    [
+        (200.0, 100.0, 365, True),
+        (199.0, 100.0, 365, False),
+        (200.0, 100.0, 400, False),
+        # Four times as large in two years: twice in each of them.
+        (400.0, 100.0, 730, True),
+        # On the way to doubling is not doubled.
+        (150.0, 100.0, 90, False),
+    ],
+)
+def test_doubled_within_a_year_is_measured_not_extrapolated(
+    now: float, then: float, days: float, doubled: bool
+) -> None:
+    assert doubled_within_a_year(Size(9, now), [Size(9, then, 0, days)]) == doubled
 
 
 @given(v1=st.floats(10, 10_000), v2=st.floats(10, 10_000), days=st.floats(1, 3000))

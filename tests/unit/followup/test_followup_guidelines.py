@@ -120,11 +120,32 @@ def test_spiculation_raises_3_and_4_to_4x_and_nothing_below() -> None:
         ("2", 365, 7.0, "2"),
         ("3", 90, 9.0, "3"),
         ("4B", 365, 16.0, "4B"),
+        # It was new or grew, so its size alone says too little: it stays until a step-down.
+        ("4A", 30, 6.0, "4A"),
+        ("4A", 90, 6.0, "3"),
+        ("4B", 90, 9.0, "4B"),
+        ("4X", 365, 9.0, "4X"),
     ],
 )
 def test_a_stable_nodule_steps_down_in_time(before: str, days: float, mm: float, now: str) -> None:
     earlier = Earlier(SOLID, mm, 0.0, before, days)
     assert lung_rads.judge(facts(SOLID, STABLE, mm, earlier=earlier)).category == now
+
+
+def test_a_smaller_nodule_may_go_by_its_size() -> None:
+    earlier = Earlier(SOLID, 16.0, 0.0, "4B", 90)
+    assert lung_rads.judge(facts(SOLID, SHRINKING, 9.0, earlier=earlier)).category == "4A"
+    assert lung_rads.judge(facts(SOLID, SHRINKING, 5.0, earlier=earlier)).category == "2"
+
+
+def test_a_large_non_solid_nodule_that_is_stable_is_2_as_the_table_says() -> None:
+    earlier = Earlier(NON_SOLID, 31.0, 0.0, "3", 90)
+    assert lung_rads.judge(facts(NON_SOLID, STABLE, 31.0, earlier=earlier)).category == "2"
+
+
+def test_a_nodule_that_turned_solid_goes_by_its_size_now() -> None:
+    earlier = Earlier(NON_SOLID, 9.0, 0.0, "2", 365)
+    assert lung_rads.judge(facts(SOLID, STABLE, 9.0, earlier=earlier)).category == "4A"
 
 
 def test_a_nodule_that_crosses_a_threshold_is_categorised_by_size_without_growth() -> None:
@@ -137,6 +158,12 @@ def test_what_is_not_measured_is_asked_for_and_not_guessed() -> None:
         "", "airway nodule: its category depends on the airway", ("airway",)
     )
     assert lung_rads.judge(facts(CYST, BASELINE, 8)).needs == ("cyst_wall",)
+
+
+def test_beside_an_undecided_nodule_the_exam_names_what_is_needed() -> None:
+    undecided = lung_rads.judge(facts(AIRWAY, BASELINE, 8))
+    exam = lung_rads.judge_exam([Verdict("3", "a"), undecided], frozenset())
+    assert (exam.category, exam.needs) == ("3", ("airway",))
 
 
 def test_the_exam_has_the_category_of_its_most_suspicious_nodule() -> None:
@@ -163,6 +190,20 @@ def test_every_nodule_meets_a_row_of_both_guidelines(
     nodule = facts(kind, growth, total, share * total)
     for verdict in (lung_rads.judge(nodule), c_lung_rads.judge(nodule)):
         assert bool(verdict.category) != bool(verdict.needs)
+
+
+@given(
+    before=st.sampled_from(("2", "3", "4A", "4B", "4X")),
+    days=st.floats(0, 74),
+    mm=st.floats(2, 40),
+    kind=st.sampled_from((SOLID, PART_SOLID)),
+)
+def test_before_a_step_down_is_due_a_stable_nodule_never_falls(
+    before: str, days: float, mm: float, kind: int
+) -> None:
+    earlier = Earlier(kind, mm, mm / 2, before, days)  # type: ignore[arg-type]
+    now = lung_rads.judge(facts(kind, STABLE, mm, mm / 2, earlier=earlier))
+    assert now.category == before
 
 
 @given(

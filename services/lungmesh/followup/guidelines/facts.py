@@ -40,6 +40,8 @@ class NoduleFacts:
         Names of the signs that are present.
     earlier
         None when the nodule has no earlier self.
+    doubled_in_a_year
+        Its volume at least doubled within 12 months.
     """
 
     type: NoduleType.ValueType
@@ -48,3 +50,4 @@ class NoduleFacts:
     growth: GrowthClass.ValueType
     signs: frozenset[str] = field(default_factory=frozenset)
     earlier: Earlier | None = None
+    doubled_in_a_year: bool = False

@@ -1,7 +1,8 @@
 """Lung-RADS v2022 (American College of Radiology; Christensen et al., Chest 2024;165:738).
 
 Where the table asks for a size it is the mean diameter, rounded to 0.1 mm. A nodule that is stable
-or smaller goes by its size, unless a step-down or its earlier category applies.
+keeps its earlier category, unless it crossed a size threshold or a step-down applies; a smaller one
+may also go by its size.
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ STEP_DOWNS = (
     ("3", "2", 150.0, "category 3, stable or smaller at 6 months"),
     ("4A", "3", 75.0, "category 4A, stable or smaller at 3 months"),
 )
-# Features that raise category 3 or 4 to 4X, as far as they are measured here.
+# Features that raise category 3 or 4 to 4X, as far as they are measured here; a non-solid nodule
+# whose volume doubled in a year is the other one.
 RAISING_SIGNS = frozenset({"spiculation"})
 _UNCHANGED = growths(STABLE, SHRINKING)
 # Findings of the quality rules that say the lungs are not fully there.
@@ -184,6 +186,8 @@ def judge(nodule: NoduleFacts) -> Verdict:
     )
     verdict = _kept(nodule, _by_rows(nodule))
     raised = sorted(RAISING_SIGNS & nodule.signs)
+    if nodule.type == NON_SOLID and nodule.doubled_in_a_year:
+        raised.append("doubled within a year")
     if verdict.category in ("3", "4A", "4B") and raised:
         return Verdict("4X", f"{verdict.row}, with {', '.join(raised)}")
     return verdict
@@ -217,6 +221,8 @@ def _kept(nodule: NoduleFacts, by_size: Verdict) -> Verdict:
     earlier = nodule.earlier
     if earlier is None or nodule.growth not in _UNCHANGED or not earlier.category:
         return by_size
+    if not by_size.category or nodule.type in (CALCIFIED, FAT):
+        return by_size
     before = _by_rows(
         NoduleFacts(earlier.type, earlier.mean_diameter_mm, earlier.solid_mean_diameter_mm, STABLE)
     )
@@ -226,10 +232,15 @@ def _kept(nodule: NoduleFacts, by_size: Verdict) -> Verdict:
     for category, lower, days, name in STEP_DOWNS:
         if earlier.category == category and earlier.days_in_category >= days:
             return _lower(by_size, Verdict(lower, name))
-    if earlier.category in ("2", "3"):
-        # Already stepped down, or stable for less than a step-down asks.
-        return _lower(by_size, Verdict(earlier.category, f"category {earlier.category}, unchanged"))
-    return by_size
+    unchanged = Verdict(earlier.category, f"category {earlier.category}, unchanged")
+    if nodule.type == earlier.type == NON_SOLID:
+        # The table itself has rows for a non-solid nodule that is stable.
+        return _lower(by_size, unchanged)
+    if nodule.growth == STABLE:
+        # Nothing but time lowers it: one that was new or grew does not fall back to its size, and
+        # one that was stepped down does not rise to it.
+        return unchanged
+    return _lower(by_size, unchanged)
 
 
 def _lower(one: Verdict, other: Verdict) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lungmesh.followup.guidelines.facts import NoduleFacts
 from lungmesh.v1 import nodule_pb2
@@ -98,9 +98,11 @@ class Verdict:
     Attributes
     ----------
     category
-        Empty when `needs` says what is missing.
+        Empty when no row can be used without what `needs` names.
     row
         The row that fired.
+    needs
+        Facts that are missing; they may change the category.
     """
 
     category: str
@@ -119,13 +121,18 @@ class Guideline:
     management: Mapping[str, Management]
 
     def worst(self, verdicts: Sequence[Verdict]) -> Verdict:
-        """Return the most suspicious verdict; one that needs facts outranks none.
+        """Return the most suspicious verdict, with what all of them need.
+
+        A nodule without a category may be more suspicious than the others: what it needs is named
+        beside the category of the rest.
 
         Raises ValueError when there is no verdict.
         """
         if not verdicts:
             raise ValueError("an exam without verdicts has no most suspicious one")
-        return max(verdicts, key=lambda verdict: self.rank(verdict.category))
+        worst = max(verdicts, key=lambda verdict: self.rank(verdict.category))
+        needs = dict.fromkeys(need for verdict in verdicts for need in verdict.needs)
+        return replace(worst, needs=tuple(needs))
 
     def rank(self, category: str) -> int:
         """Return the place in `order`; −1 for none."""
