@@ -12,7 +12,8 @@ def tune(event: Any, idle_seconds: float) -> None:
 
     A peer that stops inside a PDU for `idle_seconds` is given up: pynetdicom would wait for ever.
     Nagle's algorithm would hold an answer back until the peer acknowledges the one before, which
-    it may put off for 40 ms. And pynetdicom reads 4 KiB at a time, each a turn of the interpreter's
+    it may put off for 40 ms; a sender that has Nagle's algorithm on waits in the same way for us,
+    so we acknowledge at once. And pynetdicom reads 4 KiB at a time, each a turn of the interpreter's
     lock; one read of the whole PDU lets the other associations work meanwhile.
     """
     transport = event.assoc.dul.socket
@@ -24,6 +25,8 @@ def tune(event: Any, idle_seconds: float) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
+    quick = getattr(socket, "TCP_QUICKACK", None)
+
     def recv(nr_bytes: int) -> bytearray:
         data = bytearray(nr_bytes)
         view = memoryview(data)
@@ -33,6 +36,9 @@ def tune(event: Any, idle_seconds: float) -> None:
             if not count:
                 break
             got += count
+            if quick is not None:
+                # The kernel forgets it after a while, so it is said at every read.
+                connection.setsockopt(socket.IPPROTO_TCP, quick, 1)
         view.release()
         del data[got:]
         return data
