@@ -48,7 +48,7 @@ def solid_part(hu: Field, mask: Mask, spacing: Triple, above_hu: float) -> Mask:
     """
     bright = mask & (smoothed(hu, spacing) > above_hu)
     depth = ndimage.distance_transform_edt(bright, sampling=spacing)
-    core = depth > _VESSEL_RADIUS_MM
+    core: Mask = depth > _VESSEL_RADIUS_MM
     if not core.any():
         return core
     around = ndimage.distance_transform_edt(~core, sampling=spacing) <= _VESSEL_RADIUS_MM

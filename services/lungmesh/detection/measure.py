@@ -110,12 +110,12 @@ def measure_axes(mask: Mask, border: Border, spacing: Triple) -> Axes:
         points = _outline(mask[z], border.hu[z], border.level) * (dy, dx)
         points = _corners(points)
         apart = squareform(pdist(points))
-        first, second = np.unravel_index(int(apart.argmax()), apart.shape)
-        if best is None or apart[first, second] > best[0] + 1e-9:
-            best = float(apart[first, second]), int(z), points, int(first), int(second)
+        one, other = np.unravel_index(int(apart.argmax()), apart.shape)
+        if best is None or apart[one, other] > best[0] + 1e-9:
+            best = float(apart[one, other]), int(z), points, int(one), int(other)
     if best is None:
         raise ValueError("an empty mask has no axes")
-    length, z, points, first, second = best
+    length, slice_index, points, first, second = best
     along = (points[second] - points[first]) / length
     across = np.array([-along[1], along[0]])
     u, v = points @ along, points @ across
@@ -123,10 +123,10 @@ def measure_axes(mask: Mask, border: Border, spacing: Triple) -> Axes:
     ends = [at * along + low * across, at * along + high * across]
 
     def place(point: Floats) -> Triple:
-        return float(z), float(point[0] / dy), float(point[1] / dx)
+        return float(slice_index), float(point[0] / dy), float(point[1] / dx)
 
     return Axes(
-        z=z,
+        z=slice_index,
         long_mm=length,
         short_mm=high - low,
         long_ends=(place(points[first]), place(points[second])),
@@ -164,7 +164,8 @@ def sphericity(mask: Mask, border: Border, spacing: Triple) -> float:
     voxel = float(np.prod(spacing))
     volume = float(filled.sum(dtype=np.float64)) * voxel
     surface = float(slope.sum(dtype=np.float64)) * voxel
-    return min(1.0, pi ** (1 / 3) * (6 * volume) ** (2 / 3) / surface)
+    ball: float = pi ** (1 / 3) * (6 * volume) ** (2 / 3)
+    return min(1.0, ball / surface)
 
 
 def _filled(mask: Mask, border: Border) -> Field:
@@ -202,9 +203,10 @@ def _outline(mask: Mask, hu: Field, level: float) -> Floats:
 def _corners(points: Floats) -> Floats:
     """Return the corners of the points' convex outline."""
     try:
-        return points[ConvexHull(points).vertices]
+        corners: Floats = points[ConvexHull(points).vertices]
     except QhullError:  # all in one line
         return points
+    return corners
 
 
 def _widest(u: Floats, v: Floats) -> tuple[float, float, float]:
@@ -228,7 +230,8 @@ def _edge(u: Floats, v: Floats, places: Floats, side: int) -> Floats:
         if not chain or point[0] > chain[-1][0]:
             chain.append(point)
     at, height = np.array(chain).T
-    return side * np.interp(places, at, height)
+    edge: Floats = side * np.interp(places, at, height)
+    return edge
 
 
 def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:

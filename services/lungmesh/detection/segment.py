@@ -158,9 +158,9 @@ def _distance_to(place: tuple[float, ...], shape: tuple[int, ...], spacing: Trip
 def _level(values: Field, window: Window) -> float:
     """Return the HU that the nodule has inside."""
     if window is Window.GROUND_GLASS:
-        return float(min(np.median(values), GROUND_GLASS_MOST_HU))
+        return min(float(np.median(values)), GROUND_GLASS_MOST_HU)
     # The brighter half: the middle of a small nodule is mostly its blurred edge.
-    return float(min(np.percentile(values, 75), _SOLID_MOST_HU))
+    return min(float(np.percentile(values, 75)), _SOLID_MOST_HU)
 
 
 def _surround(image: Field, around: Mask, background: float) -> float:
@@ -187,8 +187,8 @@ def _detach(
     region: Mask, depth: npt.NDArray[np.float64], near: Mask, spacing: Triple
 ) -> tuple[Mask, float]:
     """Open thin things away; return what remains around the place, and its inner radius in mm."""
-    peak = np.unravel_index(int(np.where(near, depth, 0).argmax()), depth.shape)
-    peak = _uphill(depth, tuple(int(at) for at in peak))
+    deepest = np.unravel_index(int(np.where(near, depth, 0).argmax()), depth.shape)
+    peak = _uphill(depth, tuple(int(at) for at in deepest))
     radius = float(depth[peak])
     away = _distance_to(tuple(float(at) for at in peak), region.shape, spacing)
     limit = _COMPACT_REACH * max(radius, max(spacing))

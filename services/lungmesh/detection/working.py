@@ -44,7 +44,10 @@ class WorkingGrid:
     def to_full(self, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Map index coordinates (…, 3) [z, y, x] of this grid to the full grid."""
         corner = np.asarray(index, float) + 0.5
-        return corner * np.asarray(self.step) + np.asarray(self.start) - 0.5
+        full: npt.NDArray[np.float64] = (
+            corner * np.asarray(self.step) + np.asarray(self.start) - 0.5
+        )
+        return full
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,12 @@ def working_grids(
     filled = np.where(inside, hu[box], background).astype(np.float32)
     share = inside.astype(np.float32)
     first = voxel_mm[0]
-    step = tuple(first / mm for mm in spacing)
+    step = (first / spacing[0], first / spacing[1], first / spacing[2])
     for axis in range(3):
         weights = _averaging(filled.shape[axis], step[axis])
         filled = _along(weights, filled, axis)
         share = _along(weights, share, axis)
-    start = tuple(float(part.start) for part in box)
+    start = (float(box[0].start), float(box[1].start), float(box[2].start))
     grids = []
     for level, size in enumerate(voxel_mm):
         if level:
@@ -106,8 +109,8 @@ def working_grids(
                 hu=np.rint(filled).astype(np.int16),
                 lungs=share > 0,
                 voxel_mm=size,
-                step=tuple(float(part) * 2**level for part in step),  # type: ignore[arg-type]
-                start=start,  # type: ignore[arg-type]
+                step=(step[0] * 2**level, step[1] * 2**level, step[2] * 2**level),
+                start=start,
             )
         )
     return grids
