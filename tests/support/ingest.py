@@ -22,9 +22,23 @@ from kafka import KafkaConsumer, TopicPartition
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.ids import dicom_uid
+from lungmesh.v1.ingest_pb2 import (
+    CloseStudyRequest,
+    CloseStudyResponse,
+    GetStudyRequest,
+    GetStudyResponse,
+)
 from lungmesh.v1.ingest_pb2_grpc import IngestServiceStub
-from lungmesh.v1.study_pb2 import StudyReceived
+from lungmesh.v1.study_pb2 import (
+    PRIORITY_ROUTINE,
+    ClinicalContext,
+    Priority,
+    StudyManifest,
+    StudyReceived,
+    StudyRef,
+)
 from tests.support.broker import Broker
 
 IDENTITY_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -226,6 +240,39 @@ class IngestProcess:
         """Yield a gRPC client."""
         with grpc.insecure_channel(f"127.0.0.1:{self.ports['grpc']}") as channel:
             yield IngestServiceStub(channel)
+
+    def get_study(self, study: str) -> GetStudyResponse:
+        """Return the state of the study of a word."""
+        request = GetStudyRequest(tenant=TENANT, study_instance_uid=study_uid(study))
+        with self.stub() as stub:
+            answer: GetStudyResponse = stub.GetStudy(request, timeout=20)
+        return answer
+
+    def close_study(
+        self,
+        study: str,
+        priority: Priority.ValueType = PRIORITY_ROUTINE,
+        clinical: ClinicalContext | None = None,
+    ) -> StudyRef:
+        """Close the study of a word by call."""
+        request = CloseStudyRequest(
+            tenant=TENANT,
+            study_instance_uid=study_uid(study),
+            priority=priority,
+            clinical=clinical,
+        )
+        with self.stub() as stub:
+            answer: CloseStudyResponse = stub.CloseStudy(request, timeout=20)
+        return answer.study
+
+    def manifest(self, event: StudyReceived) -> StudyManifest:
+        """Read the manifest of an event."""
+        return StudyManifest.FromString(self.blobs.get(event.manifest))
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Its object store."""
+        return BlobStore(f"file://{self.folder}/blobs")
 
     def storescu(
         self, *paths: Path, options: Sequence[str] = ("-R", "--no-halt")

@@ -62,12 +62,14 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._started = False
 
     async def start(self) -> None:
         """Take up what an earlier process left, then work."""
         self._loop = asyncio.get_running_loop()
         self._intake.inbox.on_item = self._wake
         await self._recover()
+        self._started = True
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -93,8 +95,9 @@ class Keeper:
         something: images that came since, another priority, or clinical context.
 
         Raises UnknownStudy, BadInput when no usable image came, Unavailable when an acknowledged
-        object cannot be saved now.
+        object cannot be saved now or ingest is still starting.
         """
+        self._must_have_started()
         key = (tenant, study_instance_uid)
         async with self._turn:
             await self._save()
@@ -120,7 +123,11 @@ class Keeper:
             return reference
 
     async def settle(self) -> None:
-        """Save what was acknowledged before the call, so that an answer counts it."""
+        """Save what was acknowledged before the call, so that an answer counts it.
+
+        Raises Unavailable while an earlier process's objects are still being taken up.
+        """
+        self._must_have_started()
         async with self._turn:
             await self._save()
 
@@ -135,6 +142,10 @@ class Keeper:
         if assembly is None:
             return "its first objects are being saved"
         return f"{assembly.story()}; waits for {assembly.waits_for()}"
+
+    def _must_have_started(self) -> None:
+        if not self._started:
+            raise Unavailable("ingest is starting: ask again in a moment")
 
     def _wake(self) -> None:
         """Tell the task that the inbox has something; called on the doors' threads."""

@@ -97,7 +97,10 @@ class ObjectReader:
         kind = self._headers.get_content_type() if "content-type" in self._headers else _DICOM
         if kind != _DICOM:
             raise BadBody(f"A part is {kind}: only {_DICOM} is taken.", status=415)
-        self._part = self._intake.spool.begin(self._tenant)
+        try:
+            self._part = self._intake.spool.begin(self._tenant)
+        except OSError as error:
+            self._no_room(error)
 
     def data(self, data: bytes) -> None:
         """Append to the object."""
@@ -106,18 +109,28 @@ class ObjectReader:
         try:
             self._part.write(data)
         except OSError as error:
-            self._part.abandon()
-            self._part = None
-            self.answers.append(self._intake.no_room(error, self._tenant, "stow"))
+            self._no_room(error)
 
     def object_ends(self) -> None:
         """Hand the whole object to the core, which answers; a bad one leaves the rest alone."""
         part, self._part = self._part, None
         if part is None:
             return
-        file = part.finish()
+        try:
+            file = part.finish()
+        except OSError as error:
+            self._part = part
+            self._no_room(error)
+            return
         answer = self._intake.receive(file, file.read(), self, "stow", self._study)
         self.answers.append(answer)
+
+    def _no_room(self, error: OSError) -> None:
+        """Answer for an object that the disk did not take; the rest of its part is skipped."""
+        if self._part is not None:
+            self._part.abandon()
+            self._part = None
+        self.answers.append(self._intake.no_room(error, self._tenant, "stow"))
 
     def _part_begins(self) -> None:
         self._headers = Message()

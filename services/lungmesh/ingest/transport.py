@@ -13,8 +13,8 @@ def tune(event: Any, idle_seconds: float) -> None:
     A peer that stops inside a PDU for `idle_seconds` is given up: pynetdicom would wait for ever.
     Nagle's algorithm would hold an answer back until the peer acknowledges the one before, which
     it may put off for 40 ms; a sender that has Nagle's algorithm on waits in the same way for us,
-    so we acknowledge at once. And pynetdicom reads 4 KiB at a time, each a turn of the interpreter's
-    lock; one read of the whole PDU lets the other associations work meanwhile.
+    so we acknowledge at once. And pynetdicom reads 4 KiB at a time, each a turn of the
+    interpreter's lock; one read of the whole PDU lets the other associations work meanwhile.
     """
     transport = event.assoc.dul.socket
     connection: socket.socket | None = transport.socket if transport is not None else None

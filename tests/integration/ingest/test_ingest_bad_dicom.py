@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lungmesh.mesh.blobs import BlobStore
 from lungmesh.v1.ingest_pb2 import (
     GetStudyRequest,
     ListQuarantineRequest,
@@ -48,8 +47,7 @@ def quarantine(ingest: IngestProcess) -> list[QuarantineEntry]:
 
 def kept(ingest: IngestProcess) -> dict[bytes, QuarantineEntry]:
     """Return every refused object's bytes with its entry."""
-    blobs = BlobStore(f"file://{ingest.folder}/blobs")
-    return {blobs.get(entry.object): entry for entry in quarantine(ingest)}
+    return {ingest.blobs.get(entry.object): entry for entry in quarantine(ingest)}
 
 
 def good_study_is_received(ingest: IngestProcess, word: str, sender: Sender) -> None:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import socket
 import time
 
+import grpc
 import httpx
 import pytest
 
-from lungmesh.mesh.blobs import BlobStore
 from lungmesh.v1.ingest_pb2 import (
     STUDY_STATE_EXPIRED,
     STUDY_STATE_RECEIVING,
-    CloseStudyRequest,
-    GetStudyRequest,
-    GetStudyResponse,
     ListQuarantineRequest,
 )
 from lungmesh.v1.study_pb2 import CLOSED_BY_ASSOCIATION_RELEASE, CLOSED_BY_QUIET_PERIOD
 from tests.integration.ingest.conftest import StartIngest
 from tests.support.bad_dicom import BAD_DICOM, Sender, data_set, encoded
-from tests.support.ingest import TENANT, IngestProcess, ct_slice, multipart, study_uid, until
+from tests.support.ingest import TENANT, IngestProcess, ct_slice, multipart, until
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +30,6 @@ def ingest(start_ingest: StartIngest) -> IngestProcess:
         HOLD_SECONDS="8",
         ASSOCIATION_IDLE_SECONDS="3",
     )
-
-
-def state(ingest: IngestProcess, word: str) -> GetStudyResponse:
-    """Return a study's state."""
-    request = GetStudyRequest(tenant=TENANT, study_instance_uid=study_uid(word))
-    with ingest.stub() as stub:
-        answer: GetStudyResponse = stub.GetStudy(request, timeout=20)
-    return answer
 
 
 def test_a_study_is_not_cut_in_two_while_its_slices_still_arrive(ingest: IngestProcess) -> None:
@@ -66,10 +55,9 @@ def test_an_odd_data_set_neither_ends_its_association_nor_is_lost(ingest: Ingest
     assert sender.send(good).Status == 0
     sender.release()
     ingest.tap.wait("beside the odd one")
-    blobs = BlobStore(f"file://{ingest.folder}/blobs")
     with ingest.stub() as stub:
         entries = stub.ListQuarantine(ListQuarantineRequest(tenant=TENANT)).entries
-    assert data_set(odd) in {data_set(blobs.get(entry.object)) for entry in entries}
+    assert data_set(odd) in {data_set(ingest.blobs.get(entry.object)) for entry in entries}
 
 
 def test_an_object_with_odd_private_elements_is_simply_taken(ingest: IngestProcess) -> None:
@@ -108,19 +96,17 @@ def test_work_that_leads_to_nothing_ends_and_says_why(ingest: IngestProcess) -> 
     sender = Sender(ingest.ports["dicom"], [file])
     assert sender.send(file).Status == 0xA909
     sender.release()
-    waiting = state(ingest, "hopeless")
+    waiting = ingest.get_study("hopeless")
     assert waiting.state == STUDY_STATE_RECEIVING
     assert "1 refused (missing_geometry 1)" in waiting.reason
     assert "for at most 2.5 s" in waiting.reason
-    until(lambda: state(ingest, "hopeless").state == STUDY_STATE_EXPIRED, 10, "the end")
-    ended = state(ingest, "hopeless")
+    until(lambda: ingest.get_study("hopeless").state == STUDY_STATE_EXPIRED, 10, "the end")
+    ended = ingest.get_study("hopeless")
     assert "no usable CT image" in ended.reason
     assert "missing_geometry 1" in ended.reason
     assert ended.since.ToSeconds() >= waiting.since.ToSeconds()
-    with ingest.stub() as stub, pytest.raises(Exception, match="no usable CT image"):
-        stub.CloseStudy(
-            CloseStudyRequest(tenant=TENANT, study_instance_uid=study_uid("hopeless")), timeout=20
-        )
+    with pytest.raises(grpc.RpcError, match="no usable CT image"):
+        ingest.close_study("hopeless")
     # And a good image later makes a study of it after all.
     good = encoded(ct_slice("hopeless", 2))
     sender = Sender(ingest.ports["dicom"], [good])
@@ -141,7 +127,7 @@ def test_a_sender_that_falls_silent_holds_nothing_for_ever(ingest: IngestProcess
     [event] = ingest.tap.wait("silent", seconds=15)
     assert event.closed_by == CLOSED_BY_QUIET_PERIOD
     # The longest it can have waited is the idle limit and a quiet period.
-    assert state(ingest, "silent").instance_count == 1
+    assert ingest.get_study("silent").instance_count == 1
 
 
 def test_the_oldest_open_study_is_a_metric_to_alarm_on(ingest: IngestProcess) -> None:

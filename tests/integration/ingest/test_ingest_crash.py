@@ -13,20 +13,15 @@ import pytest
 from kafka import KafkaProducer
 
 from lungmesh.mesh import envelope
-from lungmesh.mesh.blobs import BlobStore
 from lungmesh.v1.events_pb2 import FAILURE_KIND_BAD_INPUT, StudyFailed
 from lungmesh.v1.ingest_pb2 import (
     STUDY_STATE_FAILED,
     STUDY_STATE_RECEIVING,
-    CloseStudyRequest,
-    GetStudyRequest,
-    GetStudyResponse,
     StoreRequest,
 )
 from lungmesh.v1.study_pb2 import (
     CLOSED_BY_QUIET_PERIOD,
     PRIORITY_ROUTINE,
-    StudyManifest,
     StudyReceived,
     StudyRef,
 )
@@ -38,7 +33,6 @@ from tests.support.ingest import (
     IngestProcess,
     ct_slice,
     multipart,
-    study_uid,
     until,
     write_study,
 )
@@ -50,21 +44,11 @@ def ingest(start_ingest: StartIngest) -> IngestProcess:
     return start_ingest(QUIET_SECONDS="2", RELEASE_GRACE_SECONDS="0.5")
 
 
-def state(ingest: IngestProcess, word: str) -> GetStudyResponse:
-    """Return a study's state."""
-    request = GetStudyRequest(tenant=TENANT, study_instance_uid=study_uid(word))
-    with ingest.stub() as stub:
-        answer: GetStudyResponse = stub.GetStudy(request, timeout=20)
-    return answer
-
-
 def kept(ingest: IngestProcess, event: StudyReceived) -> dict[str, bytes]:
     """Return the data sets of an event's manifest by SOP Instance UID."""
-    blobs = BlobStore(f"file://{ingest.folder}/blobs")
-    manifest = StudyManifest.FromString(blobs.get(event.manifest))
     return {
-        one.sop_instance_uid: data_set(blobs.get(one.file))
-        for series in manifest.series
+        one.sop_instance_uid: data_set(ingest.blobs.get(one.file))
+        for series in ingest.manifest(event).series
         for one in series.instances
     }
 
@@ -78,7 +62,7 @@ def test_killed_in_the_middle_of_an_association_it_goes_on_with_what_it_had(
         assert sender.send(file).Status == 0
     ingest.kill()
     ingest.start()
-    after = state(ingest, "killed")
+    after = ingest.get_study("killed")
     assert (after.state, after.instance_count) == (STUDY_STATE_RECEIVING, 5)
     again = Sender(ingest.ports["dicom"], files)
     for file in files:
@@ -110,13 +94,10 @@ def test_killed_right_after_a_study_was_closed_it_is_sent_once(ingest: IngestPro
     file = encoded(ct_slice("closed"))
     sender = Sender(ingest.ports["dicom"], [file])
     assert sender.send(file).Status == 0
-    request = CloseStudyRequest(tenant=TENANT, study_instance_uid=study_uid("closed"))
-    with ingest.stub() as stub:
-        first = stub.CloseStudy(request, timeout=20).study
-        ingest.kill()
+    first = ingest.close_study("closed")
+    ingest.kill()
     ingest.start()
-    with ingest.stub() as stub:
-        assert stub.CloseStudy(request, timeout=20).study == first
+    assert ingest.close_study("closed") == first
     # At least once: a kill between publishing and noting it down publishes again, by the same id.
     until(lambda: ingest.tap.of("closed"), 20, "study.received")
     assert {event.study.revision for event in ingest.tap.of("closed")} == {1}
@@ -144,7 +125,7 @@ def test_killed_at_any_moment_every_acknowledged_object_is_kept(
     killer.join()
     ingest.start()
     # The one in hand at the kill may be kept too: its sender does not know, and sends it again.
-    assert state(ingest, word).instance_count in (acknowledged, acknowledged + 1)
+    assert ingest.get_study(word).instance_count in (acknowledged, acknowledged + 1)
     [event] = ingest.tap.wait(word)
     assert event.instance_count >= acknowledged >= count
 
@@ -178,8 +159,8 @@ def test_after_the_broker_lost_its_memory_unfinished_studies_are_sent_again(
     [finished] = ingest.tap.wait("finished")
     [unfinished] = ingest.tap.wait("unfinished")
     fail(ingest, finished.study)
-    until(lambda: state(ingest, "finished").state == STUDY_STATE_FAILED, 20, "the failure")
-    assert state(ingest, "finished").reason == "preprocess: No series fits."
+    until(lambda: ingest.get_study("finished").state == STUDY_STATE_FAILED, 20, "the failure")
+    assert ingest.get_study("finished").reason == "preprocess: No series fits."
     ingest.drop_tap()
     ingest.broker.kill()
     ingest.broker.start()
@@ -252,6 +233,6 @@ def test_stopped_by_an_operator_it_finishes_what_it_has(start_ingest: StartInges
     assert time.monotonic() - started < 15
     assert not list((ingest.folder / "spool" / TENANT).iterdir())
     ingest.start()
-    assert state(ingest, "stopped").instance_count == 2
+    assert ingest.get_study("stopped").instance_count == 2
     [event] = ingest.tap.wait("stopped")
     assert event.study.priority == PRIORITY_ROUTINE

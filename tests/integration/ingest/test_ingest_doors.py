@@ -14,15 +14,10 @@ from kafka import KafkaProducer
 from sqlalchemy.engine import make_url
 
 from lungmesh.mesh import envelope
-from lungmesh.mesh.blobs import BlobStore
 from lungmesh.v1.ingest_pb2 import (
     STUDY_STATE_DONE,
     STUDY_STATE_PROCESSING,
     STUDY_STATE_RECEIVING,
-    CloseStudyRequest,
-    CloseStudyResponse,
-    GetStudyRequest,
-    GetStudyResponse,
     RestoreIdentityRequest,
     StoreRequest,
 )
@@ -33,14 +28,10 @@ from lungmesh.v1.study_pb2 import (
     CLOSED_BY_EXPLICIT_CALL,
     CLOSED_BY_QUIET_PERIOD,
     PRIORITY_BACKFILL,
-    PRIORITY_ROUTINE,
     PRIORITY_STAT,
     SEX_FEMALE,
     BlobRef,
     ClinicalContext,
-    Priority,
-    StudyManifest,
-    StudyReceived,
     StudyRef,
 )
 from lungmesh.v1.volume_pb2 import ModelVersion
@@ -82,36 +73,6 @@ def word(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)
 
 
-def manifest(ingest: IngestProcess, event: StudyReceived) -> StudyManifest:
-    """Read the manifest of an event."""
-    blobs = BlobStore(f"file://{ingest.folder}/blobs")
-    return StudyManifest.FromString(blobs.get(event.manifest))
-
-
-def close(
-    ingest: IngestProcess,
-    word: str,
-    priority: Priority.ValueType = PRIORITY_ROUTINE,
-    clinical: ClinicalContext | None = None,
-) -> StudyRef:
-    """Close a study by call."""
-    request = CloseStudyRequest(
-        tenant=TENANT, study_instance_uid=study_uid(word), priority=priority, clinical=clinical
-    )
-    with ingest.stub() as stub:
-        answer: CloseStudyResponse = stub.CloseStudy(request, timeout=20)
-    return answer.study
-
-
-def state(ingest: IngestProcess, word: str) -> GetStudyResponse:
-    """Return a study's state."""
-    with ingest.stub() as stub:
-        answer: GetStudyResponse = stub.GetStudy(
-            GetStudyRequest(tenant=TENANT, study_instance_uid=study_uid(word)), timeout=20
-        )
-    return answer
-
-
 def send(ingest: IngestProcess, word: str, *numbers: int) -> None:
     """Send slices over one association by pynetdicom."""
     files = [encoded(ct_slice(word, number)) for number in numbers]
@@ -132,17 +93,16 @@ def test_a_call_right_after_the_association_closes_the_study_once_with_what_the_
     files = write_study(tmp_path_factory.mktemp("study"), word, slices=5)
     sent = ingest.storescu(*files)
     assert sent.returncode == 0, sent.stderr
-    study = close(ingest, word, PRIORITY_STAT, ClinicalContext(ever_smoker=True))
+    study = ingest.close_study(word, PRIORITY_STAT, ClinicalContext(ever_smoker=True))
     assert study.revision == 1
     [event] = ingest.tap.wait(word)
     assert event.study == study
     assert event.closed_by == CLOSED_BY_EXPLICIT_CALL
     assert event.instance_count == 5
     assert event.clinical == ClinicalContext(age_years=65, sex=SEX_FEMALE, ever_smoker=True)
-    [series] = manifest(ingest, event).series
+    [series] = ingest.manifest(event).series
     assert series.modality == "CT"
-    blobs = BlobStore(f"file://{ingest.folder}/blobs")
-    kept = {one.sop_instance_uid: blobs.get(one.file) for one in series.instances}
+    kept = {one.sop_instance_uid: ingest.blobs.get(one.file) for one in series.instances}
     for file in files:
         [data] = [data for data in kept.values() if file.read_bytes()[-2048:] == data[-2048:]]
         assert data[128:132] == b"DICM"
@@ -150,12 +110,12 @@ def test_a_call_right_after_the_association_closes_the_study_once_with_what_the_
 
 def test_without_a_call_the_release_closes_the_study(ingest: IngestProcess, word: str) -> None:
     send(ingest, word, 1, 2, 3)
-    during = state(ingest, word)
+    during = ingest.get_study(word)
     assert during.state == STUDY_STATE_RECEIVING
     assert "3 new CT images" in during.reason
     [event] = ingest.tap.wait(word)
     assert event.closed_by == CLOSED_BY_ASSOCIATION_RELEASE
-    after = state(ingest, word)
+    after = ingest.get_study(word)
     assert (after.state, after.instance_count) == (STUDY_STATE_PROCESSING, 3)
     assert "association release" in after.reason
     assert after.since.ToSeconds() > 0
@@ -236,7 +196,7 @@ def test_repeated_instances_change_nothing_and_a_late_one_makes_a_revision(
     assert (second.study.revision, second.instance_count) == (2, 3)
     assert second.study.patient == first.study.patient
     assert second.study.study_id == first.study.study_id
-    [series] = manifest(ingest, second).series
+    [series] = ingest.manifest(second).series
     assert len(series.instances) == 3
 
 
@@ -244,13 +204,13 @@ def test_a_call_on_a_closed_study_makes_a_revision_only_when_it_adds_something(
     ingest: IngestProcess, word: str
 ) -> None:
     send(ingest, word, 1, 2)
-    first = close(ingest, word)
-    assert close(ingest, word) == first
-    assert close(ingest, word, clinical=ClinicalContext(age_years=65)) == first
-    second = close(ingest, word, clinical=ClinicalContext(emphysema=True))
+    first = ingest.close_study(word)
+    assert ingest.close_study(word) == first
+    assert ingest.close_study(word, clinical=ClinicalContext(age_years=65)) == first
+    second = ingest.close_study(word, clinical=ClinicalContext(emphysema=True))
     assert second.revision == 2
-    assert close(ingest, word, clinical=ClinicalContext(emphysema=True)) == second
-    third = close(ingest, word, PRIORITY_BACKFILL)
+    assert ingest.close_study(word, clinical=ClinicalContext(emphysema=True)) == second
+    third = ingest.close_study(word, PRIORITY_BACKFILL)
     assert (third.revision, third.priority) == (3, PRIORITY_BACKFILL)
     events = {event.study.revision: event for event in ingest.tap.wait(word, 3)}
     assert not events[1].clinical.HasField("emphysema")
@@ -259,7 +219,7 @@ def test_a_call_on_a_closed_study_makes_a_revision_only_when_it_adds_something(
 
 
 def test_an_unknown_study_is_not_found(ingest: IngestProcess) -> None:
-    for call in (lambda: close(ingest, "never sent"), lambda: state(ingest, "never sent")):
+    for call in (lambda: ingest.close_study("never sent"), lambda: ingest.get_study("never sent")):
         with pytest.raises(grpc.RpcError) as caught:
             call()
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
@@ -279,16 +239,16 @@ def test_a_report_of_another_kind_comes_along_and_makes_no_revision(
     files = [encoded(ct_slice(word)), encoded(dose)]
     sender = Sender(ingest.ports["dicom"], files)
     assert sender.send(files[0]).Status == 0
-    close(ingest, word)
+    ingest.close_study(word)
     assert sender.send(files[1]).Status == 0
     sender.release()
-    until(lambda: state(ingest, word).instance_count == 2, 10, "the SR is kept")
+    until(lambda: ingest.get_study(word).instance_count == 2, 10, "the SR is kept")
     [event] = ingest.tap.wait(word)
     assert event.instance_count == 1
-    late = close(ingest, word, PRIORITY_STAT)
+    late = ingest.close_study(word, PRIORITY_STAT)
     assert late.revision == 2
     [_, second] = ingest.tap.wait(word, 2)
-    assert {one.modality for one in manifest(ingest, second).series} == {"CT", "SR"}
+    assert {one.modality for one in ingest.manifest(second).series} == {"CT", "SR"}
 
 
 def find(ingest: IngestProcess, *keys: str) -> str:
@@ -308,7 +268,7 @@ def test_findscu_sees_the_study_and_its_state_but_not_whose_it_is(
     ingest: IngestProcess, word: str
 ) -> None:
     send(ingest, word, 1, 2)
-    close(ingest, word)
+    ingest.close_study(word)
     shown = find(
         ingest,
         f"StudyInstanceUID={study_uid(word)}",
@@ -330,7 +290,7 @@ def test_findscu_finds_a_patients_studies_by_the_whole_id_only(
     ingest: IngestProcess, word: str
 ) -> None:
     send(ingest, word, 1)
-    close(ingest, word)
+    ingest.close_study(word)
     assert study_uid(word) in find(ingest, "StudyInstanceUID", f"PatientID=SECRET-{word}")
     assert study_uid(word) not in find(ingest, "StudyInstanceUID", "PatientID=SECRET")
     for query in ("PatientID=SECRET*", "PatientName=Secret^Name", "StudyDate=20260102"):
@@ -342,7 +302,7 @@ def test_only_the_bearer_of_the_token_turns_a_pseudonym_back(
     ingest: IngestProcess, word: str
 ) -> None:
     send(ingest, word, 1)
-    study = close(ingest, word)
+    study = ingest.close_study(word)
     request = RestoreIdentityRequest(tenant=TENANT, patient=study.patient)
     with ingest.stub() as stub:
         for metadata in ((), (("authorization", "Bearer wrong"),)):
@@ -386,15 +346,15 @@ def outcomes(study: StudyRef) -> Iterator[ReportReady | MdtRecommended]:
 
 def test_report_and_recommendation_make_the_study_done(ingest: IngestProcess, word: str) -> None:
     send(ingest, word, 1)
-    study = close(ingest, word)
+    study = ingest.close_study(word)
     producer = KafkaProducer(bootstrap_servers=ingest.broker.bootstrap)
     for event in outcomes(study):
         record = envelope.outgoing(event, str(uuid.uuid4()), "test")
         headers = list(record.headers.items())
         producer.send(record.topic, record.value, record.key, headers).get(10)
     producer.close()
-    until(lambda: state(ingest, word).state == STUDY_STATE_DONE, 20, "the study's end")
-    assert "revision 1" in state(ingest, word).reason
+    until(lambda: ingest.get_study(word).state == STUDY_STATE_DONE, 20, "the study's end")
+    assert "revision 1" in ingest.get_study(word).reason
 
 
 def test_no_event_came_twice(ingest: IngestProcess) -> None:

@@ -14,8 +14,6 @@ import pytest
 from pydicom import uid
 
 from lungmesh.ingest.syntaxes import TRANSFER_SYNTAXES
-from lungmesh.mesh.blobs import BlobStore
-from lungmesh.v1.study_pb2 import StudyManifest
 from tests.integration.ingest.conftest import StartIngest
 from tests.support.bad_dicom import Sender, data_set, encoded
 from tests.support.ingest import IngestProcess, ct_slice
@@ -82,11 +80,10 @@ def test_an_image_is_taken_in(
     assert sender.send(file).Status == 0
     sender.release()
     [event] = ingest.tap.wait(word)
-    blobs = BlobStore(f"file://{ingest.folder}/blobs")
-    [series] = StudyManifest.FromString(blobs.get(event.manifest)).series
+    [series] = ingest.manifest(event).series
     [instance] = series.instances
     assert instance.transfer_syntax_uid == syntax
-    kept = blobs.get(instance.file)
+    kept = ingest.blobs.get(instance.file)
     assert data_set(kept) == data_set(file)
     before = plain.pixel_array.astype(int)
     after = pydicom.dcmread(io.BytesIO(kept)).pixel_array.astype(int)

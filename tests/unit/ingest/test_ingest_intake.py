@@ -124,6 +124,15 @@ def test_below_the_watermark_nothing_is_taken_and_the_answer_is_to_come_again(ma
     assert not list(intake.spool.left())
 
 
+def test_room_that_is_made_is_used_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake = make(min_free_bytes=1000)
+    free = 999
+    monkeypatch.setattr(intake.spool, "free_bytes", lambda: free)
+    assert intake.keep("default", encoded(ct_slice("a")), None, "dicom").status == 0xA700
+    free = 1000
+    assert intake.keep("default", encoded(ct_slice("a")), None, "dicom").status == 0
+
+
 def test_a_disk_that_is_full_is_answered_like_the_watermark(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
