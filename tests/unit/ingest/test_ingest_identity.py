@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from cryptography.fernet import Fernet
 
+from lungmesh.ingest.header import check_file
 from lungmesh.ingest.identity import Identity, Vault, WrongKey, identity_of
+from tests.support.bad_dicom import encoded
 from tests.support.ingest import IDENTITY_KEY, ct_slice
 
 SOMEBODY = Identity("42", "HOSPITAL", "王^小东", "19600203", "M")
@@ -46,8 +48,14 @@ def test_studies_without_a_patient_id_are_not_taken_for_one_patient() -> None:
     assert vault.lookup("a", "1.2.3", "") != vault.lookup("a", "", "", "1.2.3")
 
 
-def test_the_identity_is_read_in_the_headers_character_set() -> None:
-    header = ct_slice("unit", PatientName="王^小东", IssuerOfPatientID="HOSPITAL")
-    identity = identity_of(header)
+@pytest.mark.parametrize("character_set", ["ISO_IR 192", "GB18030", "GBK"])
+def test_the_identity_is_read_in_the_headers_character_set(character_set: str) -> None:
+    header = ct_slice(
+        "unit",
+        SpecificCharacterSet=character_set,
+        PatientName="王^小东",
+        IssuerOfPatientID="HOSPITAL",
+    )
+    identity = identity_of(check_file(encoded(header)).dataset)
     assert identity == Identity("SECRET-unit", "HOSPITAL", "王^小东", "19600203", "F")
     assert repr(identity) == "Identity(…)"
