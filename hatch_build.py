@@ -40,7 +40,7 @@ def generate() -> None:
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-    class ProtoBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    class ProtoBuildHook(BuildHookInterface):  # type: ignore[misc]
         """Runs before the wheel is put together, for editable installs too."""
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:

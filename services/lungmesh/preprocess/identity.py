@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -30,7 +32,8 @@ def without_identity(header: Dataset, pseudonym: str) -> Dataset:
     kept = Dataset()
     for keyword in KEPT:
         if keyword in header:
-            kept[keyword] = header[keyword]
+            # A copy: a header moved to a missing slice's place must not move its neighbour.
+            kept[keyword] = copy(header[keyword])
     for keyword in EMPTIED:
         setattr(kept, keyword, "")
     # Type 2 of the study module: there, if empty.

@@ -23,6 +23,8 @@ RIGHT, LEFT = 1, 2
 
 # Lung against soft tissue: half-way between aerated lung (-850) and muscle (50).
 _LUNG_BELOW_HU = -400.0
+# Peeled off on both sides of whatever is no air.
+_SHELL_MM = 4.0
 # The trachea's lumen on 2 mm voxels.
 _LUMEN_BELOW_HU = -900.0
 # The tree is grown at rising thresholds until it leaks: bronchial walls fade by partial volume,
@@ -63,10 +65,11 @@ def find_lungs(coarse: Coarse) -> Labels:
 def _inner_air(coarse: Coarse) -> Mask:
     """Return air that is enclosed by the body: without the room's air and the table's gaps."""
     air = coarse.hu < _LUNG_BELOW_HU
-    # Two voxels take away skin folds, the table's shell and clothes.
-    core = ndimage.binary_erosion(~air, iterations=2)
+    # Skin folds, the table's shell and clothes are thinner than this; the chest wall is not.
+    steps = max(1, round(_SHELL_MM / max(coarse.spacing)))
+    core = ndimage.binary_erosion(~air, iterations=steps)
     body = _largest(core)
-    body = ndimage.binary_dilation(body, iterations=2) & ~air
+    body = ndimage.binary_dilation(body, iterations=steps) & ~air
     filled = np.stack([ndimage.binary_fill_holes(plane) for plane in body])
     inner: Mask = air & filled
     return inner

@@ -34,7 +34,7 @@ def reference(revision: int = 1) -> StudyRef:
 
 
 def progress(
-    state: StageState,
+    state: StageState.ValueType,
     at: int,
     stage: str = "detection",
     fraction: float = 0.0,

