@@ -96,15 +96,18 @@ class ServiceProcess:
     async def start(self, seconds: float = 40) -> None:
         """Start the process and wait until it is ready."""
         self.launch()
-        await until(
-            lambda: self._ready_file.exists() or not self.alive, seconds, "the service is ready"
-        )
+        await until(lambda: self.ready or not self.alive, seconds, "the service is ready")
         assert self.alive, f"the service ended at its start:\n{self.log}"
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process has announced its ports since it was launched."""
+        return self._ready_file.exists()
 
     @property
     def pid(self) -> int:

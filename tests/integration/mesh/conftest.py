@@ -28,9 +28,9 @@ def toy(broker: Broker, tmp_path: Path) -> Iterator[StartToy]:
     """Make toy services by name; they share one folder."""
     made: list[ServiceProcess] = []
 
-    def make(name: str, **environment: str) -> ServiceProcess:
+    def make(name: str, replica: str = "", **environment: str) -> ServiceProcess:
         service = ServiceProcess(
-            "tests.integration.mesh.toy", name, tmp_path, broker.bootstrap, **environment
+            "tests.integration.mesh.toy", name, tmp_path, broker.bootstrap, replica, **environment
         )
         made.append(service)
         return service

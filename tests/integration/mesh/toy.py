@@ -7,16 +7,20 @@ by the study's `study_instance_uid`-free part: its manifest's media type.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from lungmesh.mesh import Context, Mesh, RetryPolicy, Service, Stage, Unavailable
+from lungmesh.mesh.bus.kafka import KafkaBus
+from lungmesh.mesh.results import BlobResults, DatabaseResults
 from lungmesh.mesh.serve import run
 from lungmesh.v1.report_pb2 import ReportDelivered
 from lungmesh.v1.study_pb2 import StudyReceived
@@ -91,6 +95,63 @@ class QuietStage(ToyStage):
         return [ReportDelivered(study=event.study, destination="toy", object_count=1)]
 
 
+class EchoStage(Stage):
+    """Takes what the toy gave: the second link of a chain."""
+
+    name = "echo"
+    consumes = (ReportDelivered,)
+
+    def handle(self, event: ReportDelivered, ctx: Context) -> Sequence[Message]:
+        """Note it."""
+        note(f"echo {event.study.study_id}")
+        return []
+
+
+class SlowestStage(ToyStage):
+    """One event at a time, so that the order of the lanes shows."""
+
+    name = "single"
+    concurrency = 1
+
+
+def crash_at_points() -> None:
+    """Have the process die as by SIGKILL, once at each point between an event's steps."""
+
+    def die_once(point: str) -> None:
+        mark = Path(f"{DIARY}.{point}")
+        if not mark.exists():
+            mark.touch()
+            note(f"died {point}")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(kind: type, name: str, point: str) -> None:
+        original = getattr(kind, name)
+
+        async def wrapped(self: Any, *args: Any) -> Any:
+            die_once(point)
+            return await original(self, *args)
+
+        setattr(kind, name, wrapped)
+
+    def after(kind: type, name: str, point: str) -> None:
+        original = getattr(kind, name)
+
+        async def wrapped(self: Any, *args: Any) -> Any:
+            answer = await original(self, *args)
+            die_once(point)
+            return answer
+
+        setattr(kind, name, wrapped)
+
+    for kind in (BlobResults, DatabaseResults):
+        before(kind, "keep", "handled-not-kept")
+    # Stateless: kept, and not yet published. Stateful: committed, and the relay has not looked yet.
+    before(BlobResults, "send_again", "kept-not-published")
+    after(DatabaseResults, "_commit", "kept-not-published")
+    # Acknowledged by the broker; neither the outbox nor the offset knows.
+    after(KafkaBus, "publish", "published-not-committed")
+
+
 async def _write(session: AsyncSession, study_id: str) -> None:
     row = await session.get(Seen, study_id)
     if row is None:
@@ -109,6 +170,20 @@ def build_quiet(mesh: Mesh) -> Service:
     return Service("quiet", [QuietStage()])
 
 
+def build_chain(mesh: Mesh) -> Service:
+    """A stateful stage and one that takes what it gives."""
+    return Service(
+        "chain",
+        [LedgerStage(), EchoStage()],
+        migrations=Path(__file__).parent / "toy_migrations",
+    )
+
+
+def build_single(mesh: Mesh) -> Service:
+    """A stateless service that does one thing at a time."""
+    return Service("single", [SlowestStage()])
+
+
 def build_ledger(mesh: Mesh) -> Service:
     """A stateful service."""
 
@@ -121,4 +196,13 @@ def build_ledger(mesh: Mesh) -> Service:
 
 if __name__ == "__main__":
     name = sys.argv[1]
-    run({"toy": build_toy, "quiet": build_quiet, "ledger": build_ledger}[name], name)
+    if os.environ.get("TOY_CRASHES"):
+        crash_at_points()
+    builders = {
+        "toy": build_toy,
+        "quiet": build_quiet,
+        "ledger": build_ledger,
+        "chain": build_chain,
+        "single": build_single,
+    }
+    run(builders[name], name)
