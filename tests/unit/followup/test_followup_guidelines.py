@@ -256,3 +256,9 @@ def test_lung_rads_management_names_the_next_exam_or_work_up(
     assert management.months == months
     assert management.en
     assert management.zh
+
+
+def test_sizes_of_both_exams_are_rounded_before_a_threshold_counts_as_crossed() -> None:
+    earlier = Earlier(PART_SOLID, 15.94, 7.97, "2", 0)
+    now = lung_rads.judge(facts(PART_SOLID, STABLE, 15.94, 7.97, earlier=earlier))
+    assert now.category == "2"

@@ -224,7 +224,13 @@ def _kept(nodule: NoduleFacts, by_size: Verdict) -> Verdict:
     if not by_size.category or nodule.type in (CALCIFIED, FAT):
         return by_size
     before = _by_rows(
-        NoduleFacts(earlier.type, earlier.mean_diameter_mm, earlier.solid_mean_diameter_mm, STABLE)
+        NoduleFacts(
+            earlier.type,
+            # Rounded as today's sizes are: else 7.97 and 8.0 mm would be a threshold crossed.
+            round(earlier.mean_diameter_mm, 1),
+            round(earlier.solid_mean_diameter_mm, 1),
+            STABLE,
+        )
     )
     if LUNG_RADS.rank(by_size.category) > LUNG_RADS.rank(before.category):
         # It crossed a size threshold, so it is categorised by size although it did not grow.
