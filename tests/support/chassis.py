@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from kafka import KafkaConsumer, TopicPartition
@@ -241,6 +242,13 @@ def _record(item: Any) -> Record:
         item.value or b"",
         dict(item.headers),
     )
+
+
+async def metric(service: ServiceProcess, start: str) -> float:
+    """Return the sum of the metric's lines that begin so."""
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"http://127.0.0.1:{service.ports['metrics']}/metrics")).text
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(start))
 
 
 async def until(condition: Callable[[], Any], seconds: float, what: str) -> None:

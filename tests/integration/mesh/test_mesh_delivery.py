@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lungmesh.mesh import envelope
 from lungmesh.v1.report_pb2 import ReportDelivered
 from tests.support.broker import Broker
-from tests.support.chassis import ServiceProcess, study_received, tap, until
+from tests.support.chassis import ServiceProcess, metric, study_received, tap, until
 
 OUT = "report.delivered.routine"
 Toy = Callable[..., ServiceProcess]
@@ -20,13 +20,14 @@ async def test_a_handler_longer_than_the_session_timeout_keeps_its_partition(
     """kafka-python 1401, 2422, 2610: members thrown out while a message took long."""
     service = toy("toy")
     await service.start()
+    joins = await metric(service, "lungmesh_assignments_total")
     async with tap(broker.bootstrap, OUT) as line:
         await line.publish(study_received("sleep 6"))
         await until(lambda: line.records, 15, "the long event is handled")
         await line.publish(study_received())
         await until(lambda: len(line.records) == 2, 5, "the next event follows at once")
     assert len(service.lines("start")) == 2
-    assert "waits for its partitions" not in service.log.split('"ready"', 1)[-1]
+    assert await metric(service, "lungmesh_assignments_total") == joins, "no rebalance"
 
 
 async def test_a_service_killed_in_its_handler_handles_the_event_once_in_effect(

@@ -44,7 +44,9 @@ async def test_probes_metrics_and_health_tell_the_truth_when_the_broker_goes_and
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
         broker.kill()
-        await until(lambda: "the broker is away" in service.log, 10, "the broker is missed")
+        await until(
+            lambda: "not ready: the broker is away" in service.log, 10, "the broker is missed"
+        )
         assert await _readiness(service) == 503
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
