@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -17,17 +16,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from lungmesh.mesh import envelope
 from lungmesh.v1.study_pb2 import PRIORITY_BACKFILL, PRIORITY_ROUTINE, PRIORITY_STAT, StudyReceived
 from tests.support.broker import Broker
-from tests.support.chassis import ServiceProcess, study_received, tap, until
+from tests.support.chassis import ServiceProcess, metric, study_received, tap, until
 
 OUT = "report.delivered.routine"
 Toy = Callable[..., ServiceProcess]
-
-
-async def metric(service: ServiceProcess, start: str) -> float:
-    """Return the sum of the metric's lines that begin so."""
-    async with httpx.AsyncClient() as client:
-        text = (await client.get(f"http://127.0.0.1:{service.ports['metrics']}/metrics")).text
-    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(start))
 
 
 @pytest.mark.parametrize("name", ["toy", "ledger", "ledger on PostgreSQL"])
