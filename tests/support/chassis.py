@@ -264,4 +264,4 @@ async def until(condition: Callable[[], Any], seconds: float, what: str) -> None
         if found:
             return
         assert time.monotonic() < limit, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.005)

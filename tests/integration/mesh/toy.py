@@ -95,6 +95,12 @@ class QuietStage(ToyStage):
         return [ReportDelivered(study=event.study, destination="toy", object_count=1)]
 
 
+class SilentStage(QuietStage):
+    """The same through the outbox."""
+
+    name = "silent"
+
+
 class EchoStage(Stage):
     """Takes what the toy gave: the second link of a chain."""
 
@@ -170,6 +176,12 @@ def build_quiet(mesh: Mesh) -> Service:
     return Service("quiet", [QuietStage()])
 
 
+def build_silent(mesh: Mesh) -> Service:
+    """A stateful service with a stage that does nothing."""
+    migrations = Path(__file__).parent / "toy_migrations"
+    return Service("silent", [SilentStage()], migrations=migrations)
+
+
 def build_chain(mesh: Mesh) -> Service:
     """A stateful stage and one that takes what it gives."""
     return Service(
@@ -201,6 +213,7 @@ if __name__ == "__main__":
     builders = {
         "toy": build_toy,
         "quiet": build_quiet,
+        "silent": build_silent,
         "ledger": build_ledger,
         "chain": build_chain,
         "single": build_single,
