@@ -25,7 +25,8 @@ from lungmesh.mesh.service import Mesh, Service
 from lungmesh.mesh.settings import MeshSettings, load
 from lungmesh.mesh.telemetry import Metrics, start_logging, start_tracing
 
-log = logging.getLogger(__name__)
+# By name: as a program this module is called __main__.
+log = logging.getLogger("lungmesh.mesh.serve")
 
 _DRAIN_SECONDS = 25.0
 _LOOK_SECONDS = 0.1
