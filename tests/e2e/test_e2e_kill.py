@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from pathlib import Path
 import psutil
 import pydicom
 import pytest
+from kafka import KafkaConsumer, TopicPartition
 
 from lungmesh.cli.client import MeshClient
 from lungmesh.demo.case import write_small_case
 from lungmesh.embedded.mesh import embedded_mesh
 from lungmesh.embedded.services import SERVICES
 from lungmesh.embedded.state import MeshState
+from lungmesh.mesh.contract import LANES
 from lungmesh.mesh.dicom_scu import Peer, send_files
 from lungmesh.mesh.errors import MeshError
 from lungmesh.v1.console_pb2 import STUDY_OUTCOME_DONE, StudyView
@@ -116,11 +119,36 @@ def wait_for_moment(mesh: MeshState, study: StudyRef, stage: str, done: bool) ->
     raise AssertionError(f"the study ended before {stage} could be disturbed")
 
 
-def report_event_ids(folder: Path) -> list[str]:
-    """Return the ids of all ReportReady events that the report stage ever gave for a study.
+def report_events_on_the_broker(mesh: MeshState, study: StudyRef) -> set[str]:
+    """Return the ids of all report.ready events of a study that the broker holds.
 
-    Read from what the stage keeps of every event that it handled: the embedded broker itself
-    forgets when it is killed.
+    The study is done, so there is one: it is waited for, and then a second for any other. All
+    partitions are read: a broker that was killed makes topics anew with a count of its own.
+    """
+    consumer = KafkaConsumer(
+        bootstrap_servers=mesh.kafka, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    topics = [f"report.ready.{lane}" for lane in LANES]
+    consumer.assign(
+        [TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic)]
+    )
+    ids: set[str] = set()
+    limit = time.monotonic() + 30
+    quiet_since = time.monotonic()
+    while time.monotonic() < (quiet_since + 1.0 if ids else limit):
+        for batch in consumer.poll(timeout_ms=200).values():
+            for record in batch:
+                if study.study_id.encode() in record.value:
+                    ids.add(dict(record.headers)["ce_id"].decode())
+            quiet_since = time.monotonic()
+    consumer.close(autocommit=False)
+    return ids
+
+
+def report_events_that_the_stage_gave(folder: Path) -> list[str]:
+    """Return the ids of all ReportReady events of a study, from what the stage keeps for repeats.
+
+    The broker forgets when it is killed; this does not.
     """
     kept = sorted(folder.glob("r*/handled/report/*.pb"))
     results = [HandledResult.FromString(path.read_bytes()) for path in kept]
@@ -133,7 +161,8 @@ def assert_one_report(run: Undisturbed, study: StudyRef, view: StudyView) -> Non
     assert view.content_sha256 == run.content_sha256
     assert view.study.revision == 1
     kept = run.folder / "data" / "blobs" / study.tenant / study.study_id
-    assert len(report_event_ids(kept)) == 1
+    (event_id,) = report_events_that_the_stage_gave(kept)
+    assert report_events_on_the_broker(run.mesh, study) == {event_id}
     assert [path.parent.name for path in sorted(kept.glob("r*/report"))] == ["r1"]
 
 
