@@ -32,6 +32,7 @@ from kafka.errors import KafkaError
 
 from lungmesh.mesh import envelope
 from lungmesh.mesh.bus.kafka import KafkaBus
+from lungmesh.mesh.bus.kafka_consumer import as_record
 from lungmesh.mesh.bus.port import Record
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.mesh.settings import KafkaSettings
@@ -228,20 +229,9 @@ def _read(
                 consumer.assign(where)
                 while not ended.is_set():
                     for batch in consumer.poll(timeout_ms=50).values():
-                        records.extend(_record(item) for item in batch)
+                        records.extend(as_record(item) for item in batch)
             finally:
                 consumer.close(autocommit=False)
-
-
-def _record(item: Any) -> Record:
-    return Record(
-        item.topic,
-        item.partition,
-        item.offset,
-        item.key or b"",
-        item.value or b"",
-        dict(item.headers),
-    )
 
 
 async def metric(service: ServiceProcess, start: str) -> float:

@@ -13,7 +13,7 @@ from rich.table import Table
 from lungmesh.cli.exits import CommandError, Exit
 from lungmesh.cli.job import Job, run_job
 from lungmesh.cli.results import GIB, show_results
-from lungmesh.cli.show import Show
+from lungmesh.cli.show import Show, words
 from lungmesh.cli.summary import read_summary
 from lungmesh.demo.case import CaseTruth, write_case
 from lungmesh.demo.compare import (
@@ -87,7 +87,7 @@ def _show_comparison(comparison: Comparison, truth: CaseTruth, show: Show) -> No
         f"{comparison.diameter_error:+.0%}",
         f"±{LARGEST_DIAMETER_ERROR:.0%}",
     )
-    table.add_row("lobe", _words(comparison.readers_lobe), _words(comparison.lobe), "", "")
+    table.add_row("lobe", words(comparison.readers_lobe), words(comparison.lobe), "", "")
     show.table(table, "comparison", [_facts(comparison)])
     show.note(
         f"false candidates above the readers' nodule: {comparison.above} "
@@ -127,7 +127,3 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
         "above": comparison.above,
         "found": comparison.found,
     }
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

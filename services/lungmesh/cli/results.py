@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from lungmesh.cli.job import Result
-from lungmesh.cli.show import Show
+from lungmesh.cli.show import Show, words
 from lungmesh.cli.summary import read_summary, stage_seconds
 
 GIB = 1024**3
@@ -52,13 +52,13 @@ def _show_nodules(nodules: list[dict[str, Any]], show: Show) -> None:
         rows.append({**nodule, "lung_rads": category})
         table.add_row(
             str(nodule["number"]),
-            _words(nodule["lobe"]),
-            _words(nodule["type"]),
+            words(nodule["lobe"]),
+            words(nodule["type"]),
             f"{nodule['mean_diameter_mm']:.1f}",
             f"{nodule['volume_mm3']:.0f}",
             f"{nodule['detection_score']:.2f}",
             category,
-            _words(nodule["growth"]),
+            words(nodule["growth"]),
         )
     show.table(table, "nodules", rows)
 
@@ -112,7 +112,3 @@ def _listed(files: list[str]) -> str:
     pictures = [name for name in files if name.endswith(".png")]
     others = sorted(name for name in files if name not in pictures)
     return ", ".join([*others, f"{len(pictures)} key images"] if pictures else others)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

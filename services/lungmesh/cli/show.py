@@ -245,3 +245,8 @@ def _seconds(stage: StageView) -> str:
     if not stage.handler_seconds:
         return ""
     return f"{stage.handler_seconds:.1f} s" if stage.handler_seconds >= 0.1 else "< 0.1 s"
+
+
+def words(name: str) -> str:
+    """Return a name of the summary, such as left_lower, as people write it."""
+    return name.replace("_", " ")

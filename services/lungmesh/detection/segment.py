@@ -55,8 +55,6 @@ class Segmentation:
         The closed lungs in the box.
     border
         Where the region ends.
-    inner_radius_mm
-        Radius of the largest ball inside.
     """
 
     candidate: Candidate
@@ -65,7 +63,6 @@ class Segmentation:
     mask: Mask
     lungs: Mask
     border: Border
-    inner_radius_mm: float
 
 
 def segment(
@@ -114,7 +111,7 @@ def segment(
         level = _level(image[core & found.mask], candidate.window)
     if found is None:
         return None
-    return Segmentation(candidate, box, part, found.mask, inside, found.border, found.radius)
+    return Segmentation(candidate, box, part, found.mask, inside, found.border)
 
 
 @dataclass(frozen=True)

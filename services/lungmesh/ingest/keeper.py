@@ -18,6 +18,7 @@ from lungmesh.ingest.store import StudyRow
 from lungmesh.mesh import Mesh
 from lungmesh.mesh.errors import BadInput, Unavailable
 from lungmesh.mesh.ids import study_id
+from lungmesh.mesh.tasks import finish
 from lungmesh.v1.study_pb2 import (
     CLOSED_BY_ASSOCIATION_RELEASE,
     CLOSED_BY_EXPLICIT_CALL,
@@ -77,10 +78,7 @@ class Keeper:
         self._stopping.set()
         self._woken.set()
         if self._task is not None:
-            _, unfinished = await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
+            await finish({self._task}, _CLOSE_SECONDS)
 
     async def close_study(
         self,

@@ -1,16 +1,13 @@
-"""The DICOMweb door: STOW-RS (PS3.18 10.5) on Starlette and uvicorn."""
+"""The DICOMweb door: STOW-RS (PS3.18 10.5) on Starlette."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import re
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from email.message import Message
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -20,7 +17,7 @@ from lungmesh.ingest import stow_answer
 from lungmesh.ingest.intake import Intake, StorageFull
 from lungmesh.ingest.settings import IngestSettings
 from lungmesh.ingest.stow_body import BadBody, Body, ObjectReader, OneObject, TooLarge
-from lungmesh.mesh.errors import SettingsError
+from lungmesh.mesh.http import HttpServer
 
 _DICOM = "application/dicom"
 _JSON = "application/dicom+json"
@@ -33,46 +30,24 @@ class StowServer:
 
     def __init__(self, settings: IngestSettings, intake: Intake) -> None:
         self._settings, self._intake = settings, intake
-        self._app = Starlette(
+        app = Starlette(
             routes=[
                 Route("/dicomweb/studies", self._post, methods=["POST"]),
                 Route("/dicomweb/studies/{study}", self._post, methods=["POST"]),
             ]
         )
-        self._server: _Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._server = HttpServer(app, "LUNGMESH_INGEST__STOW_PORT", drain_seconds=10)
 
     async def start(self) -> int:
         """Listen; return the port.
 
         Raises SettingsError when the port is taken.
         """
-        host, port = self._settings.stow_host, self._settings.stow_port
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise SettingsError(
-                f"LUNGMESH_INGEST__STOW_PORT: {host}:{port} cannot be bound: {error.strerror}"
-            ) from error
-        config = uvicorn.Config(
-            self._app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=10,
-        )
-        self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        bound: int = listener.getsockname()[1]
-        return bound
+        return await self._server.start(self._settings.stow_host, self._settings.stow_port)
 
     async def stop(self) -> None:
         """Take no new request and let those in hand finish."""
-        if self._server is not None and self._task is not None:
-            self._server.should_exit = True
-            await self._task
+        await self._server.close()
 
     async def _post(self, request: Request) -> Response:
         tenant = self._tenant(request)
@@ -139,13 +114,6 @@ class StowServer:
             if hmac.compare_digest(token.encode(), given):
                 found = tenant
         return found
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the service."""
-        yield
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

@@ -107,7 +107,7 @@ def measure_signs(patch: Patch, contrast: bool = False) -> list[Finding]:
         spiculation,
         lobulation,
         _found("smooth_margin", 1 - rough, not (spiculation.present or lobulation.present)),
-        _found("clear_border", _sharpness(cubic, core)),
+        _found("clear_border", _sharpness(cubic, core, depth)),
         _tissue(
             "calcification", cubic.hu[core] > (_CALCIUM_CONTRAST_HU if contrast else _CALCIUM_HU)
         ),
@@ -131,10 +131,10 @@ def _cubic(patch: Patch) -> Patch:
         )
         return zoomed
 
-    nodule = linear(patch.nodule) >= _HALF
+    share = linear(patch.nodule)
+    nodule = share >= _HALF
     if not nodule.any():
         # Smaller than a voxel of the new grid: its densest voxel stands for it.
-        share = linear(patch.nodule)
         nodule = share == share.max()
     return Patch(
         linear(patch.hu), nodule, linear(patch.lung) >= _HALF, (_STEP_MM, _STEP_MM, _STEP_MM)
@@ -218,7 +218,7 @@ def _lobulation(body: Mask) -> Finding:
     return _found("lobulation", float(notches) / _NOTCH_FULL)
 
 
-def _sharpness(cubic: Patch, core: Mask) -> float:
+def _sharpness(cubic: Patch, core: Mask, depth: Field) -> float:
     """Return the share of the nodule's contrast that falls within 2 mm on both sides.
 
     Less where that fall is too faint to be seen.
@@ -226,9 +226,8 @@ def _sharpness(cubic: Patch, core: Mask) -> float:
     lung = cubic.lung & ~cubic.nodule
     if not lung.any():
         return 0.0
-    inside = ndimage.distance_transform_edt(cubic.nodule) * _STEP_MM
     outside = ndimage.distance_transform_edt(~cubic.nodule) * _STEP_MM
-    rim = cubic.nodule & (inside <= 2.0)
+    rim = cubic.nodule & (depth <= 2.0)
     near = lung & (outside > 1.0) & (outside <= 3.0)
     if not near.any():
         return 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import zarr
 from google.protobuf.message import Message
 
 from lungmesh.malignancy import risk_models, signs
@@ -59,9 +61,12 @@ class MalignancyStage(Stage):
             exam=event.exam,
             models=[*event.models, _SIGNS, *(_version(model) for model in risk_models.MODELS)],
         )
+        volume = event.exam.volume
+        hu, lobes = open_array(ctx.blobs, volume.hu), open_array(ctx.blobs, volume.lobes)
         for number, nodule in enumerate(event.nodules):
             ctx.progress(number / len(event.nodules), "measuring signs")
-            patch = _patch(event.exam.volume, nodule, ctx)
+            mask = read_array(ctx.blobs, nodule.mask.voxels) > 0
+            patch = _patch(volume, hu, lobes, nodule, mask)
             measured = [*signs.measure_signs(patch, contrast), _lobe(nodule)]
             # At least itself, also where its own score is too low to be counted.
             known = covariates(event.exam.clinical, nodule, measured, max(counted, 1))
@@ -143,8 +148,10 @@ def _lobe(nodule: Nodule) -> signs.Finding:
     return signs.Finding("upper_lobe", float(upper), upper)
 
 
-def _patch(volume: Volume, nodule: Nodule, ctx: Context) -> signs.Patch:
-    """Read only the box around the nodule."""
+def _patch(
+    volume: Volume, hu: zarr.Array[Any], lobes: zarr.Array[Any], nodule: Nodule, inside: signs.Mask
+) -> signs.Patch:
+    """Read only the box around the nodule; `inside` is its mask on its own box."""
     spacing = tuple(volume.geometry.spacing_mm)[::-1]
     shape = tuple(volume.geometry.size)[::-1]
     first = tuple(nodule.mask.offset)[::-1]
@@ -156,12 +163,13 @@ def _patch(volume: Volume, nodule: Nodule, ctx: Context) -> signs.Patch:
         for extent, start, count, margin in zip(shape, first, size, margins, strict=True)
     ]
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    hu = np.asarray(open_array(ctx.blobs, volume.hu)[box], np.float32)
-    lobes = np.asarray(open_array(ctx.blobs, volume.lobes)[box])
-    mask = np.zeros(hu.shape, bool)
+    around = np.asarray(hu[box], np.float32)
+    mask = np.zeros(around.shape, bool)
     inner = tuple(
         slice(start - a, start - a + count)
         for start, a, count in zip(first, low, size, strict=True)
     )
-    mask[inner] = read_array(ctx.blobs, nodule.mask.voxels) > 0
-    return signs.Patch(hu, mask, lobes > 0, (spacing[0], spacing[1], spacing[2]))
+    mask[inner] = inside
+    return signs.Patch(
+        around, mask, np.asarray(lobes[box]) > 0, (spacing[0], spacing[1], spacing[2])
+    )

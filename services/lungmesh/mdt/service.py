@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 
 import grpc
@@ -12,15 +11,14 @@ from google.protobuf.message import Message
 from lungmesh.mdt import bts, recommend, staging
 from lungmesh.mdt.settings import MdtSettings
 from lungmesh.mesh import Context, Mesh, Service, Stage
-from lungmesh.mesh.blobs import BlobMissing, BlobStore
+from lungmesh.mesh.blobs import BlobStore
+from lungmesh.mesh.revisions import read_revision, revision_key
 from lungmesh.mesh.settings import load
 from lungmesh.v1 import mdt_pb2, mdt_pb2_grpc
 from lungmesh.v1.followup_pb2 import FollowupUpdated
 from lungmesh.v1.mdt_pb2 import MdtRecommended
-from lungmesh.v1.study_pb2 import StudyRef
 
 _MEDIA_TYPE = "application/x-protobuf"
-_KEY = re.compile(r".*/r(\d+)/mdt/recommendation\.pb")
 
 
 class MdtStage(Stage):
@@ -38,17 +36,13 @@ class MdtStage(Stage):
     def handle(self, event: FollowupUpdated, ctx: Context) -> Sequence[Message]:
         """Return the MdtRecommended of an exam."""
         recommendation = recommend.recommend(event)
+        study = event.study
         ctx.blobs.put(
-            key_of(event.study),
+            revision_key(study.tenant, study.study_id, self.name, study.revision),
             recommendation.SerializeToString(deterministic=True),
             _MEDIA_TYPE,
         )
         return [recommendation]
-
-
-def key_of(study: StudyRef) -> str:
-    """Return the key of a study's recommendation in the object store."""
-    return f"{study.tenant}/{study.study_id}/r{study.revision}/mdt/recommendation.pb"
 
 
 def read_recommendation(
@@ -58,13 +52,9 @@ def read_recommendation(
 
     Raises BlobMissing when none is kept.
     """
-    if revision == 0:
-        found = [_KEY.fullmatch(key) for key in blobs.keys(f"{tenant}/{study_id}/")]
-        revision = max((int(match[1]) for match in found if match), default=0)
-    if revision == 0:
-        raise BlobMissing("no recommendation is kept for this study")
-    study = StudyRef(tenant=tenant, study_id=study_id, revision=revision)
-    return MdtRecommended.FromString(blobs.get_key(key_of(study)))
+    missing = "no recommendation is kept for this study"
+    kept = read_revision(blobs, tenant, study_id, MdtStage.name, revision, missing)
+    return MdtRecommended.FromString(kept)
 
 
 class MdtServicer(mdt_pb2_grpc.MdtServiceServicer):

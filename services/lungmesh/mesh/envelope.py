@@ -23,7 +23,6 @@ ORIGINAL_OFFSET = "original_offset"
 PRIORITY = "priority"
 TENANT = "tenant"
 REPLAY = "replay"
-TRACE = ("traceparent", "tracestate")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lungmesh.mesh.bus.port import Bus, Outgoing
 from lungmesh.mesh.db import Database, OutboxRow
 from lungmesh.mesh.errors import Unavailable
+from lungmesh.mesh.tasks import finish
 from lungmesh.mesh.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,7 @@ class Relay:
         self._closing = True
         self._woken.set()
         if self._task is not None:
-            _, unfinished = await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
+            await finish({self._task}, _CLOSE_SECONDS)
         try:
             while self._bus.healthy and await self._publish():
                 continue

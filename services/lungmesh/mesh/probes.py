@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from lungmesh.mesh.errors import SettingsError
+from lungmesh.mesh.http import HttpServer
 from lungmesh.mesh.telemetry import Metrics
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the service."""
-        yield
 
 
 class Probes:
@@ -31,40 +20,23 @@ class Probes:
     def __init__(self, metrics: Metrics, not_ready: Callable[[], list[str]]) -> None:
         self._metrics = metrics
         self._not_ready = not_ready
-        self._server: _Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        routes = [
+            Route("/metrics", self._scrape),
+            Route("/livez", self._live),
+            Route("/readyz", self._ready),
+        ]
+        self._server = HttpServer(Starlette(routes=routes), "LUNGMESH_METRICS_PORT")
 
     async def start(self, host: str, port: int) -> int:
         """Bind and serve; return the port.
 
         Raises SettingsError when the port is taken.
         """
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise SettingsError(
-                f"LUNGMESH_METRICS_PORT: {host}:{port} cannot be bound: {error.strerror}"
-            ) from error
-        app = Starlette(
-            routes=[
-                Route("/metrics", self._scrape),
-                Route("/livez", self._live),
-                Route("/readyz", self._ready),
-            ]
-        )
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-        self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        bound: int = listener.getsockname()[1]
-        return bound
+        return await self._server.start(host, port)
 
     async def close(self) -> None:
         """Stop answering."""
-        if self._server is not None and self._task is not None:
-            self._server.should_exit = True
-            await self._task
+        await self._server.close()
 
     async def _scrape(self, request: Request) -> Response:
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)

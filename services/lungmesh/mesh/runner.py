@@ -15,6 +15,7 @@ from lungmesh.mesh.envelope import Event
 from lungmesh.mesh.errors import BadInput
 from lungmesh.mesh.handling import EventHandler
 from lungmesh.mesh.lanes import LaneScheduler
+from lungmesh.mesh.tasks import finish
 from lungmesh.mesh.telemetry import Metrics
 from lungmesh.v1.events_pb2 import StageProgress, StudyFailed
 
@@ -96,12 +97,8 @@ class StageRunner:
         self._draining = True
         if self._subscription is not None:
             self._subscription.stop()
-        if self._running:
-            _, unfinished = await asyncio.wait(self._running, timeout=limit_seconds)
-            for task in unfinished:
-                # Its offset stays uncommitted, so the event comes again after the restart.
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
+        # The offset of one that is cancelled stays uncommitted: its event comes again.
+        await finish(self._running, limit_seconds)
         for timer in self._waiting:
             timer.cancel()
         if self._subscription is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -38,6 +39,20 @@ def identity(content: Content, kind: str) -> Identity:
     return Identity(
         dicom_uid("report", *study, kind, "series"), dicom_uid("report", *study, kind, "instance")
     )
+
+
+def made_by_us(names: Identity) -> dict[str, Any]:
+    """Return what highdicom's constructors ask of every object: its identifiers and its maker."""
+    return {
+        "series_instance_uid": names.series_instance_uid,
+        "sop_instance_uid": names.sop_instance_uid,
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": DEVICE,
+        "software_versions": VERSION,
+        "specific_character_set": CHARACTER_SET,
+        "device_serial_number": SERIAL,
+    }
 
 
 def study_datetime(source: Dataset) -> datetime:

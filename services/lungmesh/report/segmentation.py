@@ -15,13 +15,9 @@ from lungmesh.report import coding
 from lungmesh.report.content import Content, Nodule
 from lungmesh.report.keyimages import Box
 from lungmesh.report.objects import (
-    CHARACTER_SET,
-    DEVICE,
-    MANUFACTURER,
     SEG_SERIES_NUMBER,
-    SERIAL,
-    VERSION,
     identity,
+    made_by_us,
     stamp,
     study_datetime,
 )
@@ -57,15 +53,8 @@ def segmentation(content: Content, masks: Mapping[int, Box], headers: Sequence[D
         segment_descriptions=[
             _description(number, nodule) for number, nodule in enumerate(content.nodules, 1)
         ],
-        series_instance_uid=names.series_instance_uid,
+        **made_by_us(names),
         series_number=SEG_SERIES_NUMBER,
-        sop_instance_uid=names.sop_instance_uid,
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=DEVICE,
-        software_versions=VERSION,
-        specific_character_set=CHARACTER_SET,
-        device_serial_number=SERIAL,
         content_label="NODULES",
         content_description="Pulmonary nodules",
         content_creator_name="LungMesh^Report",

@@ -11,9 +11,10 @@ from pydicom.dataset import Dataset
 
 from lungmesh.mesh import Context, Stage
 from lungmesh.mesh.arrays import open_array, read_array
-from lungmesh.mesh.blobs import BlobMissing, BlobStore
+from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.geometry import Grid
 from lungmesh.mesh.headers import read_headers
+from lungmesh.mesh.revisions import read_revision, revision_key
 from lungmesh.report import fhir, text
 from lungmesh.report.content import Content, Nodule, content_sha256
 from lungmesh.report.facts import from_event
@@ -98,7 +99,7 @@ class ReportStage(Stage):
         )
         # Last, so that a report that can be found is whole.
         ctx.blobs.put(
-            _index_key(study.tenant, study.study_id, study.revision),
+            revision_key(study.tenant, study.study_id, self.name, study.revision),
             ready.SerializeToString(deterministic=True),
         )
         return [ready]
@@ -119,19 +120,9 @@ def find_report(
 
     Raises BlobMissing when there is none.
     """
-    if revision:
-        key = _index_key(tenant, study_id, revision)
-    else:
-        keys = list(blobs.keys(f"{tenant}/{study_id}/report"))
-        if not keys:
-            raise BlobMissing("no report of this study is written")
-        key = keys[-1]
-    return report_pb2.ReportReady.FromString(blobs.get_key(key))
-
-
-def _index_key(tenant: str, study_id: str, revision: int) -> str:
-    # Beside the revisions, and in their order as text, so that the newest is found at once.
-    return f"{tenant}/{study_id}/report/r{revision:010d}"
+    missing = "no report of this study is written"
+    kept = read_revision(blobs, tenant, study_id, ReportStage.name, revision, missing)
+    return report_pb2.ReportReady.FromString(kept)
 
 
 def _masks(blobs: BlobStore, nodules: Sequence[nodule_pb2.Nodule]) -> dict[int, Box]:

@@ -27,13 +27,13 @@ from lungmesh.mesh.ids import dicom_uid
 from lungmesh.report import coding
 from lungmesh.report.content import Content, Nodule
 from lungmesh.report.objects import (
-    CHARACTER_SET,
     DEVICE,
     MANUFACTURER,
     SERIAL,
     SR_SERIES_NUMBER,
     VERSION,
     identity,
+    made_by_us,
     stamp,
     study_datetime,
 )
@@ -69,15 +69,8 @@ def structured_report(content: Content, seg: Dataset | None, headers: Sequence[D
     dataset = Comprehensive3DSR(
         evidence=evidence,
         content=report,
-        series_instance_uid=names.series_instance_uid,
+        **made_by_us(names),
         series_number=SR_SERIES_NUMBER,
-        sop_instance_uid=names.sop_instance_uid,
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=DEVICE,
-        software_versions=VERSION,
-        specific_character_set=CHARACTER_SET,
-        device_serial_number=SERIAL,
         is_complete=True,
         is_final=False,
         is_verified=False,

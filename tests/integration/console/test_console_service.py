@@ -36,14 +36,6 @@ from tests.support.postgres import postgres
 MODELS = [ModelVersion(name="m", version="1")]
 
 
-@pytest.fixture
-def broker() -> Iterator[Broker]:
-    running = Broker()
-    running.start()
-    yield running
-    running.kill()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def console(
     request: pytest.FixtureRequest, broker: Broker, tmp_path: Path

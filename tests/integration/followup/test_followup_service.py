@@ -17,24 +17,9 @@ from lungmesh.v1.nodule_pb2 import Nodule, NodulesAssessed
 from tests.support.broker import Broker
 from tests.support.chassis import ServiceProcess, Tap, tap, until
 from tests.support.followup import assessed
-from tests.support.postgres import postgres
 from tests.support.preprocess import TENANT
 
 OUT = "followup.updated.routine"
-
-
-@pytest.fixture
-def broker() -> Iterator[Broker]:
-    running = Broker()
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

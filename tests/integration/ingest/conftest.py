@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.ingest import IngestProcess
-from tests.support.postgres import postgres
 
 StartIngest = Callable[..., IngestProcess]
 
@@ -36,13 +35,6 @@ def start_ingest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartInge
         process.close()
     for broker in brokers:
         broker.kill()
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """URL of a PostgreSQL server."""
-    with postgres() as url:
-        yield url
 
 
 @pytest.fixture

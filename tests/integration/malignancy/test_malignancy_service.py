@@ -18,14 +18,6 @@ OUT = "nodules.assessed.routine"
 
 
 @pytest.fixture
-def broker() -> Iterator[Broker]:
-    running = Broker()
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
 def service(broker: Broker, tmp_path: Path) -> Iterator[ServiceProcess]:
     process = ServiceProcess("lungmesh.mesh.serve", "malignancy", tmp_path, broker.bootstrap)
     yield process

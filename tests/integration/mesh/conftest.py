@@ -9,18 +9,8 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.chassis import ServiceProcess
-from tests.support.postgres import postgres
 
 StartToy = Callable[..., ServiceProcess]
-
-
-@pytest.fixture
-def broker() -> Iterator[Broker]:
-    """A broker that is killed at the end."""
-    running = Broker()
-    running.start()
-    yield running
-    running.kill()
 
 
 @pytest.fixture
@@ -38,13 +28,6 @@ def toy(broker: Broker, tmp_path: Path) -> Iterator[StartToy]:
     yield make
     for service in made:
         service.kill()
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """URL of a PostgreSQL server."""
-    with postgres() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

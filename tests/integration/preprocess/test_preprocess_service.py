@@ -29,14 +29,6 @@ OUT, FAILED, PROGRESS = (
 
 
 @pytest.fixture
-def broker() -> Iterator[Broker]:
-    running = Broker()
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
 def service(broker: Broker, tmp_path: Path) -> Iterator[ServiceProcess]:
     process = ServiceProcess("lungmesh.mesh.serve", "preprocess", tmp_path, broker.bootstrap)
     yield process

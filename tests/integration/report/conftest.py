@@ -22,7 +22,7 @@ from pynetdicom.presentation import PresentationContext
 from lungmesh.demo.case import CaseMissing
 from lungmesh.mesh.dicom_scu import Peer
 from lungmesh.v1 import ingest_pb2, ingest_pb2_grpc
-from tests.support.broker import Broker, free_port
+from tests.support.broker import free_port
 from tests.support.report import Case, read_case
 
 T = TypeVar("T")
@@ -35,15 +35,6 @@ def ct(tmp_path_factory: pytest.TempPathFactory) -> Case:
         return read_case(tmp_path_factory.mktemp("ct"))
     except CaseMissing as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture
-def broker() -> Iterator[Broker]:
-    """A broker that is killed at the end."""
-    running = Broker()
-    running.start()
-    yield running
-    running.kill()
 
 
 @dataclass

@@ -205,7 +205,7 @@ class KafkaSubscription:
                         continue  # on its way to another member, which reads it again
                     mark = self._marks.setdefault(where, Watermark())
                     for item in batch:
-                        record = _record(item)
+                        record = as_record(item)
                         mark.add(record)
                         records.append(record)
             if records:
@@ -301,7 +301,8 @@ class KafkaSubscription:
                 self._paused.discard(where)
 
 
-def _record(item: Any) -> Record:
+def as_record(item: Any) -> Record:
+    """Return a client's record as the port has it."""
     return Record(
         item.topic,
         item.partition,
