@@ -1,7 +1,7 @@
 """Triton Python backend that runs a version's model.onnx with ONNX Runtime on the CPU.
 
 The embedded Triton has no ONNX Runtime backend of its own; on NVIDIA's image that backend runs the
-same model.onnx instead. Input and output names and types come from config.pbtxt.
+same model.onnx instead. Input and output names come from config.pbtxt; shapes from each request.
 
 Arrays pass by DLPack: the backend was built before NumPy 2 and misreads the strides of the arrays
 that its `as_numpy` makes and the size of those that it is given.
@@ -64,10 +64,15 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
         return pb_utils.InferenceResponse(
             [
-                _to_triton(name, np.concatenate([part[k] for part in parts]))
+                _to_triton(name, _joined([part[k] for part in parts]))
                 for k, name in enumerate(self._outputs)
             ]
         )
+
+
+def _joined(arrays):
+    # Most requests hold one item, and its answer need not be copied.
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 _TAKEN = b"used_dltensor"

@@ -1,41 +1,46 @@
-"""The models: their cards, and the repository that Triton serves, written for a target.
+"""The models: their versions and cards, where they lie, and the writing of a card.
 
-A model is a folder below `models/`: `card.json`, `build.py` that makes it, `<version>/model.onnx`.
-The same ONNX file serves every target; config.pbtxt differs, and is generated from the card.
+A model is a folder below `models/`; each of its versions is a folder with `model.onnx` and the
+`card.json` that says what it is. `models/README.md` lists the fields of a card. Triton's repository
+is made of them by `repository.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
+import os
 import sysconfig
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import onnx
+
+from lungmesh.embedded import probe
+from lungmesh.embedded.layout import DEFAULT_DATA
 from lungmesh.mesh.errors import MeshError
 
-_CPU_BACKEND = "onnx_python_backend.py"
-
-
-class Target(Enum):
-    """What Triton runs on.
-
-    Attributes
-    ----------
-    CPU
-        The embedded Triton: its Python backend with ONNX Runtime inside.
-    GPU
-        NVIDIA's Triton image: its own ONNX Runtime backend.
-    """
-
-    CPU = "cpu"
-    GPU = "gpu"
+CPU_BACKEND = "onnx_python_backend.py"
+_TRITON_TYPES = {
+    "FLOAT": "FP32",
+    "FLOAT16": "FP16",
+    "DOUBLE": "FP64",
+    "INT8": "INT8",
+    "INT16": "INT16",
+    "INT32": "INT32",
+    "INT64": "INT64",
+    "UINT8": "UINT8",
+}
 
 
 class ModelsMissing(MeshError):
     """The models folder is neither in the source tree nor installed."""
+
+
+class ModelUnfit(MeshError):
+    """A model's folder, card or graph is not such that Triton could serve it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Model:
     Attributes
     ----------
     folder
-        Where card, script and versions lie.
+        The version's folder: card, network, and `build.py` where a script makes it.
     card
         The content of card.json; see `models/README.md` for its fields.
     """
@@ -66,7 +71,7 @@ class Model:
     @property
     def onnx(self) -> Path:
         """The network."""
-        return self.folder / self.version / "model.onnx"
+        return self.folder / "model.onnx"
 
 
 def models_folder() -> Path:
@@ -77,78 +82,142 @@ def models_folder() -> Path:
     source = Path(__file__).resolve().parents[3] / "models"
     installed = Path(sysconfig.get_path("data")) / "share" / "lungmesh" / "models"
     for folder in (source, installed):
-        if (folder / _CPU_BACKEND).is_file():
+        if (folder / CPU_BACKEND).is_file():
             return folder
     raise ModelsMissing(f"there are no models at {source} or {installed}: install lungmesh again")
 
 
-def read_models(folder: Path | None = None) -> list[Model]:
-    """Return the models in order of name.
+def user_folder(data: Path = DEFAULT_DATA) -> Path:
+    """Return where imported models lie: `LUNGMESH_MODELS`, else a folder of the data directory."""
+    named = os.environ.get("LUNGMESH_MODELS")
+    return Path(named) if named else data / "imported-models"
+
+
+def read_models(*folders: Path) -> list[Model]:
+    """Return every version of every model, in order of name and version.
 
     Parameters
     ----------
-    folder
-        A folder of models; None takes `models_folder()`.
+    folders
+        Folders of models, of which one may be missing; none takes `models_folder()` and
+        `user_folder()`.
+
+    Raises ModelUnfit when a card does not fit its place, or two folders hold the same version.
     """
-    return [
-        Model(card.parent, json.loads(card.read_text(encoding="utf-8")))
-        for card in sorted((folder or models_folder()).glob("*/card.json"))
-    ]
+    found: dict[tuple[str, int], Model] = {}
+    for folder in folders or (models_folder(), user_folder()):
+        for path in sorted(folder.glob("*/*/card.json")):
+            model = Model(path.parent, json.loads(path.read_text(encoding="utf-8")))
+            name, version = path.parts[-3:-1]
+            if (model.name, model.version) != (name, version) or not version.isdecimal():
+                raise ModelUnfit(
+                    f"{path} is the card of {model.name} version {model.version}: it must lie at "
+                    "<name>/<version>/card.json, the version an integer"
+                )
+            key = name, int(version)
+            if key in found:
+                raise ModelUnfit(
+                    f"model {name} version {version} lies in {found[key].folder} and in "
+                    f"{path.parent}: remove one of them, or give it another version"
+                )
+            found[key] = model
+    return [found[key] for key in sorted(found)]
 
 
-def write_repository(
-    out: Path, target: Target, threads: int = 2, folder: Path | None = None
-) -> list[Model]:
-    """Write a Triton model repository that holds every model, replacing what was there.
+def write_card(
+    network: Path,
+    *,
+    title: str,
+    description: str,
+    made_by: str,
+    intended_use: Mapping[str, Any],
+    max_batch_size: int,
+    parameters: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    warm_up: Mapping[str, Sequence[int]] | None = None,
+    ball_voxels: float = 10.0,
+    seed: int = 0,
+    tolerance: float = 0.01,
+    serving: Mapping[str, Mapping[str, Any]] | None = None,
+    licence: str = "Apache-2.0",
+) -> Model:
+    """Write the card of a network beside it: tensors from its graph, checksum, what it answers.
 
     Parameters
     ----------
-    threads
-        CPU target: threads of one model instance.
-    folder
-        A folder of models; None takes `models_folder()`.
+    network
+        `<name>/<version>/model.onnx`; its path names model and version.
+    parameters
+        What a client must know; JSON values. Detectors name their `family` here.
+    shapes
+        By input, the shape of the probe without the batch axis; needed where the graph leaves an
+        axis open. None takes the graph's.
+    warm_up
+        By input, the shape that Triton warms up with; None takes `shapes`. Name the largest tile.
+    ball_voxels, seed, tolerance
+        Of the probe, see `probe.Probe`.
+    serving
+        Settings for `cpu` and `gpu` (`instances`, `preferred_batch`, `queue_delay_us`) that differ
+        from the defaults of `repository.py`.
+
+    Raises ModelUnfit, ProbeFailed, or OSError when the card cannot be written.
     """
-    folder = folder or models_folder()
-    models = read_models(folder)
-    for model in models:
-        place = out / model.name
-        shutil.rmtree(place, ignore_errors=True)
-        version = place / model.version
-        version.mkdir(parents=True)
-        shutil.copyfile(model.onnx, version / "model.onnx")
-        if target is Target.CPU:
-            shutil.copyfile(folder / _CPU_BACKEND, version / "model.py")
-        (place / "config.pbtxt").write_text(config_pbtxt(model, target, threads))
-    return models
+    inputs, outputs = tensors(network)
+    open_inputs = [item["name"] for item in inputs if -1 in item["dims"]]
+    given = {item["name"]: item["dims"] for item in inputs} | dict(shapes or {})
+    if any(-1 in dims for dims in given.values()):
+        raise ModelUnfit(f"{network} leaves axes of {', '.join(open_inputs)} open: give `shapes`")
+    asked = probe.Probe(
+        {name: tuple(dims) for name, dims in given.items()}, ball_voxels, seed, tolerance
+    )
+    card: dict[str, Any] = {
+        "name": network.parts[-3],
+        "version": network.parts[-2],
+        "title": title,
+        "description": description,
+        "made_by": made_by,
+        "licence": licence,
+        "intended_use": dict(intended_use),
+        "inputs": inputs,
+        "outputs": outputs,
+        "max_batch_size": max_batch_size,
+        "parameters": dict(parameters),
+        "warm_up": {name: list(dims) for name, dims in (warm_up or given).items()},
+        "serving": {target: dict(values) for target, values in (serving or {}).items()},
+        "probe": probe.to_card(asked, probe.figures(probe.run(network, inputs, outputs, asked))),
+        "sha256": checksum(network),
+    }
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    (network.parent / "card.json").write_text(text, encoding="utf-8")
+    return Model(network.parent, card)
 
 
-def config_pbtxt(model: Model, target: Target, threads: int = 2) -> str:
-    """Return Triton's model configuration.
+def checksum(network: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(network.read_bytes()).hexdigest()
 
-    The card's parameters go in as JSON texts, so that a client can ask Triton for them.
+
+def tensors(network: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return a graph's inputs and outputs as a card lists them: name, type, dims (-1 is open).
+
+    The first axis is the batch's and is not listed.
+
+    Raises ModelUnfit when an axis of the batch is missing or a type is none of Triton's.
     """
-    card = model.card
-    on_gpu = target is Target.GPU
-    lines = [
-        f'name: "{model.name}"',
-        'backend: "onnxruntime"' if on_gpu else 'backend: "python"',
-        f"max_batch_size: {card['max_batch_size']}",
-        *(_tensor("input", item) for item in card["inputs"]),
-        *(_tensor("output", item) for item in card["outputs"]),
-        f"instance_group [{{ count: 1 kind: {'KIND_GPU' if on_gpu else 'KIND_CPU'} }}]",
-        # A request that comes alone is not held back.
-        "dynamic_batching { max_queue_delay_microseconds: 0 }",
-        f"version_policy: {{ specific: {{ versions: [{model.version}] }} }}",
-    ]
-    parameters = {**card["parameters"], "sha256": card["sha256"]}
-    if not on_gpu:
-        parameters["threads"] = threads
-    for name, value in parameters.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        lines.append(f'parameters {{ key: "{name}" value: {{ string_value: "{text}" }} }}')
-    return "\n".join(lines) + "\n"
+    graph = onnx.load(network, load_external_data=False).graph
+    weights = {item.name for item in graph.initializer}
+    return (
+        [_tensor(network, item) for item in graph.input if item.name not in weights],
+        [_tensor(network, item) for item in graph.output],
+    )
 
 
-def _tensor(kind: str, item: dict[str, Any]) -> str:
-    dims = ", ".join(str(size) for size in item["dims"])
-    return f'{kind} [{{ name: "{item["name"]}" data_type: TYPE_{item["type"]} dims: [{dims}] }}]'
+def _tensor(network: Path, item: Any) -> dict[str, Any]:
+    tensor = item.type.tensor_type
+    kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+    if kind not in _TRITON_TYPES:
+        raise ModelUnfit(f"{network}: {item.name} is of type {kind}, which is not served")
+    dims = [size.dim_value or -1 for size in tensor.shape.dim]
+    if len(dims) < 2 or dims[0] != -1:
+        raise ModelUnfit(f"{network}: {item.name} must have an open first axis, the batch's")
+    return {"name": item.name, "type": _TRITON_TYPES[kind], "dims": dims[1:]}

@@ -16,8 +16,9 @@ from ctypes.util import find_library
 from pathlib import Path
 
 from lungmesh.embedded.layout import Layout
-from lungmesh.embedded.models import Target, write_repository
+from lungmesh.embedded.models import models_folder, user_folder
 from lungmesh.embedded.program import Program, http_answers
+from lungmesh.embedded.repository import Target, write_repository
 from lungmesh.embedded.services import Ports
 from lungmesh.mesh.errors import MeshError
 
@@ -29,9 +30,10 @@ _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 def program(layout: Layout, ports: Ports) -> Program:
     """Write the model repository and return Triton on ports of 127.0.0.1.
 
-    Ready means: the server answers and every model is loaded.
+    Ready means: the server answers, and every version of every model is loaded and warm.
 
-    Raises MeshError when the wheel is not installed or has no stub for this Python.
+    Raises MeshError when the wheel is not installed or has no stub for this Python, or a model is
+    unfit.
     """
     server = _server()
     backends = _backends(server, layout.models.parent / "triton")
@@ -39,7 +41,12 @@ def program(layout: Layout, ports: Ports) -> Program:
     # What a killed Triton of this data directory left behind.
     for region in Path("/dev/shm").glob(f"{shared_memory}*"):  # noqa: S108
         region.unlink(missing_ok=True)
-    write_repository(layout.models, Target.CPU, threads=min(2, os.cpu_count() or 1))
+    write_repository(
+        layout.models,
+        Target.CPU,
+        threads=min(2, os.cpu_count() or 1),
+        folders=(models_folder(), user_folder(layout.root)),
+    )
     local = "127.0.0.1"
     return Program(
         name="triton",

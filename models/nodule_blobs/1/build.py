@@ -3,7 +3,7 @@
 The network is scale-free: it knows voxels, not millimetres. The service gives it the same CT on
 grids of 1.25, 2.5 and 5 mm, and so four scales become nine different ones from 4.3 to 34.6 mm.
 
-    python models/nodule_blobs/build.py     writes model.onnx and its checksum in card.json
+    python models/nodule_blobs/1/build.py     writes model.onnx and its checksum in card.json
 
 For each window (solid, ground glass) and scale sigma:
 
@@ -219,9 +219,7 @@ def main() -> None:
     card_path = HERE / "card.json"
     card = json.loads(card_path.read_text())
     card["sha256"] = hashlib.sha256(content).hexdigest()
-    target = HERE / card["version"] / "model.onnx"
-    target.parent.mkdir(exist_ok=True)
-    target.write_bytes(content)
+    (HERE / "model.onnx").write_bytes(content)
     card_path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
 
