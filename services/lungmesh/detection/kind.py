@@ -1,6 +1,8 @@
-"""Nodule type and solid part, from the HU inside the mask."""
+"""Nodule type and solid part, from the networks and the HU inside the mask."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,10 @@ _SMALL_RADIUS_MM, _SMALL_SOLID_HU = 3.0, -350.0
 # Calcium: denser than contrast makes soft tissue. Diffuse: most of the nodule. Central: the inner
 # half of its radius.
 _CALCIUM_HU, _DIFFUSE_SHARE = 200.0, 0.5
+# Where the network calls it calcified, less calcium is enough: popcorn and rings.
+_LIKELY, _LIKELY_SHARE = 0.5, 0.15
+# The segmenter alone rules out neither solid nor non-solid.
+_LEAST_FIT = 0.05
 # Fat reads -120 … -40; counted in the core of a nodule that is large enough to have one, and only
 # where the HU are even, for an edge between tissue and lung passes through the same values.
 _FAT_HU, _FAT_SHARE, _FAT_RADIUS_MM, _EVEN_HU_PER_MM = (-120.0, -40.0), 0.15, 4.0, 40.0
@@ -58,6 +64,39 @@ def solid_part(hu: Field, mask: Mask, spacing: Triple, above_hu: float) -> Mask:
     return part
 
 
+def decide(
+    probabilities: Sequence[float], solid_share: float, hu: Field, mask: Mask, spacing: Triple
+) -> nodule_pb2.NoduleType.ValueType:
+    """Return the type from what two networks and the HU say.
+
+    The reducer's probabilities are weighed by how well each type fits the share that the segmenter
+    calls solid; calcium and fat are read from the HU. Part-solid needs a solid part.
+
+    Parameters
+    ----------
+    probabilities
+        Of solid, part-solid, non-solid and calcified; the last counts as solid here.
+    solid_share
+        Volume of the solid part over that of the whole, 0 … 1.
+    hu, mask
+        float32 and bool [z, y, x]: the nodule.
+    spacing
+        mm along [z, y, x].
+    """
+    solid, part, glass, calcified = probabilities
+    fit = max(
+        (
+            ((solid + calcified) * max(solid_share, _LEAST_FIT), nodule_pb2.NODULE_TYPE_SOLID),
+            (part * 4 * solid_share * (1 - solid_share), nodule_pb2.NODULE_TYPE_PART_SOLID),
+            (glass * max(1 - solid_share, _LEAST_FIT), nodule_pb2.NODULE_TYPE_NON_SOLID),
+        )
+    )[1]
+    if fit != nodule_pb2.NODULE_TYPE_SOLID:
+        return fit
+    depth = ndimage.distance_transform_edt(mask, sampling=spacing)
+    return _solid_kind(smoothed(hu, spacing), mask, depth, spacing, calcified >= _LIKELY)
+
+
 def classify(
     hu: Field, mask: Mask, solid: Mask, spacing: Triple, above_hu: float
 ) -> nodule_pb2.NoduleType.ValueType:
@@ -84,11 +123,26 @@ def classify(
         return (
             nodule_pb2.NODULE_TYPE_PART_SOLID if solid.any() else nodule_pb2.NODULE_TYPE_NON_SOLID
         )
+    return _solid_kind(smooth, mask, depth, spacing, likely_calcified=False)
+
+
+def _solid_kind(
+    smooth: Field,
+    mask: Mask,
+    depth: npt.NDArray[np.float64],
+    spacing: Triple,
+    likely_calcified: bool,
+) -> nodule_pb2.NoduleType.ValueType:
+    """Tell calcified and fat-containing nodules from other solid ones by their HU."""
+    radius = float(depth.max())
     calcium = smooth > _CALCIUM_HU
     centre = depth > 0.5 * radius
-    if calcium[mask].mean() > _DIFFUSE_SHARE or calcium[centre].mean() > _DIFFUSE_SHARE:
+    wanted = _LIKELY_SHARE if likely_calcified else _DIFFUSE_SHARE
+    if calcium[mask].mean() > wanted or calcium[centre].mean() > wanted:
         return nodule_pb2.NODULE_TYPE_CALCIFIED
     if radius >= _FAT_RADIUS_MM:
+        # The core again: fat at the edge is blur.
+        core = depth > min(_EDGE_MM, _EDGE_SHARE * radius)
         slope = np.sqrt(sum(part**2 for part in np.gradient(smooth, *spacing)))
         low, high = _FAT_HU
         fat = (smooth > low) & (smooth < high) & (slope < _EVEN_HU_PER_MM)

@@ -34,7 +34,7 @@ def build(mesh: Mesh) -> Service:
 
     Raises SettingsError when a LUNGMESH_DETECTION__ setting is wrong.
     """
-    stage = DetectionStage(load(DetectionSettings))
+    stage = DetectionStage(load(DetectionSettings), mesh.metrics.registry)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         nodule_pb2_grpc.add_DetectionServiceServicer_to_server(

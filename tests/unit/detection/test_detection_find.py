@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from lungmesh.detection.blobs import measured
 from lungmesh.detection.candidates import DIAMETER_OF_SIGMA, Candidate, Response, Window
 from lungmesh.detection.detect import Finding, find_nodules
 from lungmesh.detection.measure import measure_axes, measure_volume
@@ -162,7 +163,8 @@ def test_ground_glass_around_a_core_is_one_part_solid_nodule() -> None:
     assert found.type == nodule_pb2.NODULE_TYPE_PART_SOLID
     # The core's blur raises the border's level: the whole reads up to a seventh too small.
     assert mean_diameter(found.region) == pytest.approx(20, rel=0.15)
-    nodule, mask = nodule_message(found, grid_of(lung), lung.lobes, -300)
+    whole = measured(found, SPACING, -300)
+    nodule, mask = nodule_message(whole, grid_of(lung), lung.lobes), whole.labels
     assert nodule.measurement.solid_mean_diameter_mm == pytest.approx(8, rel=0.15)
     assert nodule.measurement.consolidation_to_tumour_ratio == pytest.approx(0.4, abs=0.06)
     assert set(np.unique(mask)) == {0, 1, 2}
@@ -256,9 +258,10 @@ def grid_of(lung: Lung, direction: npt.NDArray[np.float64] | None = None) -> Gri
 def test_sizes_do_not_depend_on_how_the_patient_lies_and_places_do(angles: Triple) -> None:
     lung = Lung().ball(12, 40).ball(9, 40, (0, 0, 5))
     (found,) = lung.found(solid=14)
-    straight, _ = nodule_message(found, grid_of(lung), lung.lobes, -300)
+    finding = measured(found, SPACING, -300)
+    straight = nodule_message(finding, grid_of(lung), lung.lobes)
     turned_grid = grid_of(lung, rotation(angles))
-    turned, _ = nodule_message(found, turned_grid, lung.lobes, -300)
+    turned = nodule_message(finding, turned_grid, lung.lobes)
     one, other = straight.measurement, turned.measurement
     assert other.long_axis_mm == one.long_axis_mm
     assert other.volume_mm3 == one.volume_mm3
@@ -290,7 +293,7 @@ def rotation(angles: Triple) -> npt.NDArray[np.float64]:
 def test_a_nodule_lies_in_the_lobe_of_most_of_it_or_in_the_nearest() -> None:
     lobes = np.zeros((10, 10, 10), np.uint8)
     lobes[:, :, :4], lobes[:, :, 4:7] = nodule_pb2.LOBE_LEFT_UPPER, nodule_pb2.LOBE_LEFT_LOWER
-    box = (slice(2, 8), slice(2, 8), slice(2, 8))
+    box = (2, 2, 2)
     mask = np.zeros((6, 6, 6), bool)
     mask[:, :, 1:5] = True
     assert lobe_of(lobes, mask, box) == nodule_pb2.LOBE_LEFT_LOWER
