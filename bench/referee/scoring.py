@@ -223,28 +223,53 @@ def froc(scans: Sequence[ScanScore], keep: Keep = lambda outcome: True) -> Froc:
 
     Raises ValueError without a scan.
     """
-    if not scans:
-        raise ValueError("a FROC curve needs at least one scan")
-    found = [outcome.score for scan in scans for outcome in scan.outcomes if keep(outcome)]
-    hits = np.array([score for score in found if score is not None], np.float64)
-    false = np.array([score for scan in scans for score in scan.false], np.float64)
-    scores = np.concatenate([hits, false])
-    order = np.argsort(-scores, kind="stable")
-    right = (np.arange(scores.size) < hits.size)[order]
-    # Marks of one score come together: a point stands only where the score changes.
-    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    sensitivity = np.concatenate([[0.0], np.cumsum(right)[last]])
-    return Froc(
-        false_per_scan=np.concatenate([[0.0], np.cumsum(~right)[last]]) / len(scans),
-        sensitivity=sensitivity / len(found) if found else np.full(sensitivity.shape, np.nan),
-        thresholds=np.concatenate([[np.inf], scores[order][last]]),
-    )
+    return Marks(scans, keep).froc(np.ones(len(scans), np.int64))
+
+
+class Marks:
+    """The marks of all scans in order of score, ready for curves over any choice of the scans."""
+
+    def __init__(self, scans: Sequence[ScanScore], keep: Keep = lambda outcome: True) -> None:
+        """Sort them; parameters and errors as `froc`."""
+        if not scans:
+            raise ValueError("a FROC curve needs at least one scan")
+        found = [[one.score for one in scan.outcomes if keep(one)] for scan in scans]
+        hits = [
+            (score, True, i)
+            for i, scores in enumerate(found)
+            for score in scores
+            if score is not None
+        ]
+        false = [(score, False, i) for i, scan in enumerate(scans) for score in scan.false]
+        rows = sorted([*hits, *false], key=lambda row: -row[0])
+        self._findings = np.array([len(scores) for scores in found])
+        self._scores = np.array([row[0] for row in rows], np.float64)
+        self._right = np.array([row[1] for row in rows], bool)
+        self._scan = np.array([row[2] for row in rows], np.int64)
+        # Marks of one score come together: a point stands only where the score changes.
+        self._last = np.flatnonzero(np.diff(self._scores, append=-np.inf))
+
+    def froc(self, times: npt.NDArray[np.int64]) -> Froc:
+        """Return the curve when each scan is taken so many times, (scans,)."""
+        weight = times[self._scan]
+        hit = np.cumsum(weight * self._right)[self._last]
+        false = np.cumsum(weight * ~self._right)[self._last]
+        total = int(times @ self._findings)
+        sensitivity = np.concatenate([[0.0], hit])
+        return Froc(
+            false_per_scan=np.concatenate([[0.0], false]) / int(times.sum()),
+            sensitivity=sensitivity / total if total else np.full(sensitivity.shape, np.nan),
+            thresholds=np.concatenate([[np.inf], self._scores[self._last]]),
+        )
 
 
 def resamples(count: int, rounds: int = ROUNDS, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Return indices (rounds, count) of scans drawn with replacement; one seed, one draw."""
-    drawn: npt.NDArray[np.int64] = np.random.default_rng(seed).integers(0, count, (rounds, count))
-    return drawn
+    """Return (rounds, count): how often each scan comes when `count` are drawn with replacement.
+
+    The same seed draws the same.
+    """
+    drawn = np.random.default_rng(seed).integers(0, count, (rounds, count))
+    return np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(np.int64)
 
 
 def cpm_interval(
@@ -254,7 +279,8 @@ def cpm_interval(
 
     Rounds that draw no such finding are left out; NaN where none has one.
     """
-    values = [froc([scans[i] for i in drawn], keep).cpm for drawn in resamples(len(scans), rounds)]
+    marks = Marks(scans, keep)
+    values = [marks.froc(times).cpm for times in resamples(len(scans), rounds)]
     return interval(froc(scans, keep).cpm, values)
 
 
