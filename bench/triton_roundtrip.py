@@ -1,64 +1,113 @@
-"""One tile through the real Triton over gRPC, against ONNX Runtime in this process.
+"""A tile of the detector through the real Triton, against ONNX Runtime in this process.
 
-Same model file, same input, same number of threads, in one run; medians.
+Same model file, same input, same number of threads, in one run, in turn; medians. The way to Triton
+is the detection service's own: over gRPC, and through system shared memory.
+
+    python bench/triton_roundtrip.py [--model nodule_detector] [--version N] [--tile D H W]
+
+Ends with status 1 when shared memory, which the service uses on one node, is above the limit.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from tritonclient import grpc as triton
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lungmesh.embedded.models import read_models
+from lungmesh.detection.triton import Network, Triton, Wanted, connected
+from lungmesh.embedded.models import Model, read_models, user_folder
 from tests.support.triton import running_triton
 
-ROUNDS = 15
+LIMIT = 1.15
+# Buffers grow and shared memory is made in the first rounds.
+UNCOUNTED = 2
+WAYS = ("onnxruntime in process", "Triton over gRPC", "Triton, shared memory")
 
 
-def main() -> None:
-    """Print both times and their ratio."""
-    (model,) = read_models()
-    tile = np.random.default_rng(0).integers(-1000, 200, (1, 96, 96, 96), np.int16)
+def main() -> int:
+    """Print the three times and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="nodule_detector")
+    parser.add_argument("--version", help="default: the newest")
+    parser.add_argument("--tile", type=int, nargs="+", help="default: what it is warmed up with")
+    parser.add_argument("--rounds", type=int, default=13, help="counted rounds")
+    options = parser.parse_args()
+    model = _chosen(options.model, options.version)
+    (name,) = model.card["warm_up"]
+    tile = tuple(options.tile or model.card["warm_up"][name])
+    hu = np.random.default_rng(0).integers(-1000, 200, (1, *tile), np.int16)
+    # The server's data directory is another, where it would not find imported models.
+    os.environ["LUNGMESH_MODELS"] = str(user_folder().absolute())
+    with tempfile.TemporaryDirectory() as folder, running_triton(Path(folder)) as address:
+        times = asyncio.run(_measure(address, model, {name: hu}, options.rounds))
+    medians = {way: statistics.median(seconds[UNCOUNTED:]) for way, seconds in times.items()}
+    local = medians[WAYS[0]]
+    size = " x ".join(map(str, tile))
+    print(f"{model.name} {model.version}, a tile of {size}, median of {options.rounds}")
+    for way, seconds in medians.items():
+        print(f"{way:24} {seconds * 1e3:9.1f} ms   ratio {seconds / local:6.3f}")
+    ratio = medians[WAYS[2]] / local
+    print(f"limit of the ratio       {LIMIT}: {'kept' if ratio <= LIMIT else 'missed'}")
+    return int(ratio > LIMIT)
+
+
+def _chosen(name: str, version: str | None) -> Model:
+    models = [model for model in read_models() if model.name == name]
+    if version is not None:
+        models = [model for model in models if model.version == version]
+    if not models:
+        raise SystemExit(f"there is no model {name} {version or ''}: see `lungmesh models list`")
+    return models[-1]
+
+
+async def _measure(
+    address: str, model: Model, arrays: dict[str, np.ndarray], rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds of every round by way, the uncounted ones first."""
+    outputs = [item["name"] for item in model.card["outputs"]]
+    session = _session(model)
+    wanted = Wanted(model.name, model.version)
+    async with (
+        connected(address, 1, 600, shared_memory=False) as by_grpc,
+        connected(address, 1, 600, shared_memory=True) as by_memory,
+    ):
+        network = await by_grpc.network(wanted)
+
+        async def in_process() -> None:
+            session.run(outputs, arrays)
+
+        async def through(triton: Triton, network: Network) -> None:
+            await triton.infer(network, arrays, outputs)
+
+        times: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _ in range(rounds + UNCOUNTED):
+            # In turn, so that what else the machine does meets all.
+            calls = (in_process(), through(by_grpc, network), through(by_memory, network))
+            for way, call in zip(WAYS, calls, strict=True):
+                start = time.perf_counter()
+                await call
+                times[way].append(time.perf_counter() - start)
+    return times
+
+
+def _session(model: Model) -> onnxruntime.InferenceSession:
+    """Open the network as the server does."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(2, os.cpu_count() or 1)
-    # As the server has it: spinning threads would fight the other runner here.
+    options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
-    with tempfile.TemporaryDirectory() as folder, running_triton(Path(folder)) as address:
-        client = triton.InferenceServerClient(address)
-        request = triton.InferInput("hu", tile.shape, "INT16")
-
-        def over_triton() -> None:
-            request.set_data_from_numpy(tile)
-            client.infer(model.name, [request]).as_numpy("response")
-
-        def in_process() -> None:
-            session.run(None, {"hu": tile})
-
-        # In turn, so that what else the machine does meets both.
-        times: dict[Callable[[], None], list[float]] = {over_triton: [], in_process: []}
-        for _ in range(ROUNDS):
-            for run, seconds in times.items():
-                start = time.perf_counter()
-                run()
-                seconds.append(time.perf_counter() - start)
-        client.close()
-    remote, local = (statistics.median(seconds[2:]) for seconds in times.values())
-    print(f"{model.name} {model.version}, one tile of 96³ int16, median of {ROUNDS - 2}")
-    print(f"Triton over gRPC        {remote * 1e3:8.1f} ms")
-    print(f"onnxruntime in process  {local * 1e3:8.1f} ms")
-    print(f"ratio                   {remote / local:8.3f}")
+    return onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
