@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -205,3 +206,39 @@ def _marked(scan: RealScan) -> Mask:
         away[round((z_mm - scan.origin_z) / scan.spacing[0]), row, column] = False
     near: Mask = ndimage.distance_transform_edt(away, sampling=scan.spacing) <= _IGNORE_MM
     return near
+
+
+# Seeds of varied lungs: training, the detector's own validation, and the referee's test scans.
+TRAIN_SEEDS = range(0, 6)
+VALIDATION_SEEDS = range(100, 101)
+TEST_SEEDS = range(200, 260)
+
+
+def cached_lungs(seeds: range) -> list[Host]:
+    """Return each real host varied by each seed on voxels of 1 mm; made once, read by memory map."""
+    hosts: dict[str, Host] = {}
+    out = []
+    for scan in ("LIDC-IDRI-0001", "LIDC-IDRI-0002"):
+        for seed in seeds:
+            folder = CACHE / f"varied-{scan}-{seed}"
+            if not (folder / "done").is_file():
+                hosts = hosts or {host.name: host for host in real_hosts()}
+                if scan not in hosts:  # LIDC-IDRI-0002 is not on every machine
+                    break
+                _keep(varied(hosts[scan], seed), folder)
+            slice_mm, noise_hu = np.loadtxt(folder / "done")
+            arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS]
+            spacing = (1.0, 1.0, 1.0)
+            name = f"{scan}~{seed}"
+            out.append(Host(name, *arrays, spacing, float(slice_mm), float(noise_hu)))
+    return out
+
+
+_ARRAYS = ("hu", "lungs", "ignore")
+
+
+def _keep(host: Host, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(host, name))
+    np.savetxt(folder / "done", [host.slice_mm, host.noise_hu])
