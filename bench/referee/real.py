@@ -21,7 +21,7 @@ from lungmesh.preprocess.settings import PreprocessSettings
 from lungmesh.preprocess.stage import PreprocessStage
 from lungmesh.v1.volume_pb2 import VolumeReady
 from models.training.simulation.hosts import Host, real_hosts
-from models.training.simulation.lidc import SHARED, Annotation, annotations, clusters
+from models.training.simulation.lidc import SHARED, Annotation, read_annotations, clusters
 from tests.support.preprocess import receive
 
 # Findings of fewer readers are left out of the count, as neither hit nor miss.
@@ -89,7 +89,7 @@ def consensus(group: list[Annotation], origin_z: float, shape: tuple[int, ...]) 
 
 def _findings(host: Host) -> Iterator[Finding]:
     origin_z = _origin_z(host)
-    for scan in annotations(host.name):
+    for scan in read_annotations(host.name):
         for group in clusters(scan):
             if len(group) < LEAST_READERS:
                 continue

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.training.networks import Detector
-from models.training.patches import SIZE, Patch, Patches
+from models.training.patches import SIZE, Image, Patch, Patches
 from models.training.simulation.hosts import TRAIN_SEEDS, VALIDATION_SEEDS, Host, cached_lungs
 from models.training.simulation.lidc import CACHE, ROOT
 from models.training.simulation.procedural import procedural_lung
@@ -40,8 +40,8 @@ _EDGE_MM = 4.0
 _PROCEDURAL = 8
 
 
-def targets(patch: Patch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return heat [32³], weight of the negatives [32³], and [5, 32³]: size, offset, their weight."""
+def targets(patch: Patch) -> tuple[Image, Image, Image]:
+    """Return heat and weight of the negatives, [32³], and [5, 32³]: size, offset, their weight."""
     places = np.stack(np.meshgrid(*[np.arange(_OUT) * 2 + 0.5] * 3, indexing="ij"), 0)
     heat = np.zeros((_OUT,) * 3, np.float32)
     regression = np.zeros((5, *heat.shape), np.float32)
@@ -180,9 +180,12 @@ def _train(model, average, optimizer, queue, held, log, file, started, minutes) 
             next_look = spent + 300
             average.eval()
             found = sensitivity(average, held)
-            log.writerow(
-                [step, f"{spent / 60:.1f}", f"{np.mean(losses[-200:]):.4f}", *map("{:.3f}".format, found)]
+            shown = (
+                f"{spent / 60:.1f}",
+                f"{np.mean(losses[-200:]):.4f}",
+                *map("{:.3f}".format, found),
             )
+            log.writerow([step, *shown])
             file.flush()
             print("validation", *found, flush=True)
             _keep(average)

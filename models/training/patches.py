@@ -1,9 +1,10 @@
-"""Patches for the detector: a piece of a host with a few nodules in it, as a scanner might see it."""
+"""Patches for the detector: pieces of hosts with a few nodules, as a scanner might see them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from models.training.simulation.shapes import Shape
 
 Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Array = npt.NDArray[Any]
 SIZE = 64
 _KINDS: tuple[Kind, ...] = ("solid", "part_solid", "ground_glass", "calcified")
 _SHARES = (0.5, 0.15, 0.28, 0.07)
@@ -63,12 +65,9 @@ class Patches:
             for at, n in zip(middle, host.hu.shape, strict=True)
         ]
         where = tuple(slice(a, a + SIZE) for a in start)
-        hu, lungs, ignore = (
-            _whole(array[where], fill)
-            for array, fill in ((host.hu, -1000), (host.lungs, False), (host.ignore, False))
-        )
-        hu = hu.astype(np.float32)
-        hu, lungs, ignore = self._turned(hu, lungs, ignore)
+        turn = self._turn()
+        hu = turn(_whole(host.hu[where], -1000)).astype(np.float32)
+        lungs, ignore = turn(_whole(host.lungs[where], 0)), turn(_whole(host.ignore[where], 0))
         profile = host.profile(random.uniform(0.45, 0.85))
         nodules = self._plant(hu, lungs, ignore, profile)
         return Patch(self._scanned(hu, lungs), nodules, ignore)
@@ -116,16 +115,17 @@ class Patches:
                 taken[around] = True
         return nodules
 
-    def _turned(self, hu: Image, lungs: Mask, ignore: Mask) -> tuple[Image, Mask, Mask]:
+    def _turn(self) -> Callable[[Array], Array]:
         """Mirror along any axis and swap rows with columns; z stays the slices' axis."""
         random = self._random
         flips = tuple(slice(None, None, -1 if random.random() < 0.5 else 1) for _ in range(3))
         swap = random.random() < 0.5
-        out = []
-        for array in (hu, lungs, ignore):
+
+        def turn(array: Array) -> Array:
             turned = array[flips]
-            out.append(np.ascontiguousarray(turned.swapaxes(1, 2) if swap else turned))
-        return out[0], out[1], out[2]
+            return np.ascontiguousarray(turned.swapaxes(1, 2) if swap else turned)
+
+        return turn
 
     def _scanned(self, hu: Image, lungs: Mask) -> Image:
         """Change sharpness, noise and calibration, as other scanners, kernels and doses would."""
@@ -149,7 +149,7 @@ class Patches:
         return hu.astype(np.float32)
 
 
-def _whole(array: npt.NDArray[np.generic], fill: float) -> npt.NDArray[np.generic]:
+def _whole(array: Array, fill: float) -> Array:
     pad = [(0, SIZE - n) for n in array.shape]
     return np.pad(array, pad, constant_values=fill) if any(b for _, b in pad) else array
 

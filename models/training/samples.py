@@ -19,8 +19,8 @@ from models.training.crops import (
     turned,
 )
 from models.training.grounds import Ground
-from models.training.patches import LEAST_MM
 from models.training.simulation.plant import KINDS, Kind, Planted, Profile, plant
+from models.training.simulation.scans import LEAST_MM
 from models.training.simulation.shapes import Shape
 
 Floats = npt.NDArray[np.float32]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from models.training.simulation.lidc import CACHE, RealScan, annotations, real_scans
+from models.training.simulation.lidc import CACHE, RealScan, read_annotations, real_scans
 from models.training.simulation.plant import Profile
 
 Hu = npt.NDArray[np.int16]
@@ -196,7 +196,7 @@ def _lungs(scan: RealScan) -> Mask:
 def _marked(scan: RealScan) -> Mask:
     """Return what any reader marked, of any size, with a rim."""
     away = np.ones(scan.hu.shape, bool)
-    for found in annotations(scan.patient):
+    for found in read_annotations(scan.patient):
         for one in found:
             z = round((one.origin[0] - scan.origin_z) / scan.spacing[0])
             start = (z, one.origin[1], one.origin[2])
@@ -215,7 +215,7 @@ TEST_SEEDS = range(200, 260)
 
 
 def cached_lungs(seeds: range) -> list[Host]:
-    """Return each real host varied by each seed on voxels of 1 mm; made once, read by memory map."""
+    """Return each real host varied by each seed on voxels of 1 mm; made once, read mapped."""
     hosts: dict[str, Host] = {}
     out = []
     for scan in ("LIDC-IDRI-0001", "LIDC-IDRI-0002"):
@@ -227,10 +227,9 @@ def cached_lungs(seeds: range) -> list[Host]:
                     break
                 _keep(varied(hosts[scan], seed), folder)
             slice_mm, noise_hu = np.loadtxt(folder / "done")
-            arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS]
-            spacing = (1.0, 1.0, 1.0)
-            name = f"{scan}~{seed}"
-            out.append(Host(name, *arrays, spacing, float(slice_mm), float(noise_hu)))
+            hu, lungs, ignore = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+            name, spacing = f"{scan}~{seed}", (1.0, 1.0, 1.0)
+            out.append(Host(name, hu, lungs, ignore, spacing, float(slice_mm), float(noise_hu)))
     return out
 
 

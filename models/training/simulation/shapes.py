@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from models.training.simulation.lidc import CACHE, RATINGS, Annotation, annotations, clusters, split_of
+from models.training.simulation.lidc import (
+    CACHE,
+    RATINGS,
+    Annotation,
+    clusters,
+    read_annotations,
+    split_of,
+)
 
 STEP_MM = 0.5
 _MARGIN_MM = 3.0
@@ -124,7 +131,7 @@ def _distance(
 
 def _make(path: object) -> None:
     names, parts, sizes, diameters, ratings = [], [], [], [], []
-    for scan in annotations():
+    for scan in read_annotations():
         for number, group in enumerate(clusters(scan), start=1):
             if len(group) < _LEAST_READERS:
                 continue
@@ -135,9 +142,7 @@ def _make(path: object) -> None:
             parts.append(distance.ravel())
             sizes.append(distance.shape)
             diameters.append(diameter)
-            ratings.append(
-                [np.mean([one.ratings[rating] for one in group]) for rating in RATINGS]
-            )
+            ratings.append([np.mean([one.ratings[rating] for one in group]) for rating in RATINGS])
     CACHE.mkdir(parents=True, exist_ok=True)
     offsets = np.concatenate([[0], np.cumsum([part.size for part in parts])[:-1]])
     np.savez(
