@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -12,11 +13,29 @@ from rich.table import Table
 from lungmesh.cli.exits import CommandError, Exit
 from lungmesh.cli.show import Show
 from lungmesh.embedded import probe
-from lungmesh.embedded.models import Model, ModelUnfit, checksum, read_models, tensors
+from lungmesh.embedded.layout import DEFAULT_DATA
+from lungmesh.embedded.models import (
+    Model,
+    ModelUnfit,
+    checksum,
+    models_folder,
+    read_models,
+    tensors,
+    user_folder,
+)
+from lungmesh.embedded.repository import Target, write_repository
 
 
-def list_models(show: Show) -> None:
-    """Show each version's card: name, version, checksum, what it was made for."""
+def list_models(show: Show, data: Path = DEFAULT_DATA) -> None:
+    """Show each version's card: name, version, checksum, what it was made for.
+
+    Parameters
+    ----------
+    data
+        Data directory, where imported models lie; `LUNGMESH_MODELS` goes before it.
+
+    Raises CommandError (BELOW_STANDARD) when two cards are at odds.
+    """
     table = Table(title="models", title_justify="left")
     for column in ("name", "version", "sha256", "what it is", "made for"):
         table.add_column(column)
@@ -29,7 +48,7 @@ def list_models(show: Show) -> None:
             "intended_use": model.card["intended_use"],
             "folder": str(model.folder),
         }
-        for model in read_models()
+        for model in _read(data)
     ]
     for row in rows:
         table.add_row(
@@ -42,12 +61,17 @@ def list_models(show: Show) -> None:
     show.table(table, "models", rows)
 
 
-def verify_models(show: Show) -> None:
+def verify_models(show: Show, data: Path = DEFAULT_DATA) -> None:
     """Check each version's file against its card, its script if it has one, and its probe.
+
+    Parameters
+    ----------
+    data
+        Data directory, where imported models lie; `LUNGMESH_MODELS` goes before it.
 
     Raises CommandError (BELOW_STANDARD) naming the first version that is not what its card says.
     """
-    for model in read_models():
+    for model in _read(data):
         for check in (_checksum, _same_when_built_again, _graph, _answers_its_probe):
             problem = check(model)
             if problem:
@@ -59,6 +83,46 @@ def verify_models(show: Show) -> None:
             name=model.name,
             version=model.version,
         )
+
+
+def write_models(
+    out: Path, target: Target, tensorrt: bool, show: Show, data: Path = DEFAULT_DATA
+) -> None:
+    """Write the model repository for a Triton that others run.
+
+    Parameters
+    ----------
+    tensorrt
+        GPU target: let TensorRT run the networks.
+    data
+        Data directory, where imported models lie; `LUNGMESH_MODELS` goes before it.
+
+    Raises CommandError when a model is unfit or the folder cannot be written.
+    """
+    try:
+        models = write_repository(out, target, folders=_folders(data), tensorrt=tensorrt)
+    except ModelUnfit as error:
+        raise CommandError(str(error), Exit.BELOW_STANDARD) from error
+    except OSError as error:
+        raise CommandError(
+            f"{out} cannot be written ({error.strerror}): choose another folder", Exit.OUTPUT
+        ) from error
+    show.note(
+        f"{len(models)} versions of models lie in {out}, for Triton on the {target.value}",
+        folder=str(out),
+        target=target.value,
+    )
+
+
+def _read(data: Path) -> list[Model]:
+    try:
+        return read_models(*_folders(data))
+    except ModelUnfit as error:
+        raise CommandError(str(error), Exit.BELOW_STANDARD) from error
+
+
+def _folders(data: Path) -> tuple[Path, Path]:
+    return models_folder(), user_folder(data)
 
 
 def _made_for(use: dict[str, Any]) -> str:

@@ -18,6 +18,8 @@ from lungmesh.embedded.models import CPU_BACKEND, Model, ModelUnfit, models_fold
 # What all versions share, because Triton keeps one configuration a model.
 _SHARED = ("inputs", "outputs", "max_batch_size")
 _TENSORRT_WORKSPACE_BYTES = 1024**3
+# Of Triton's ONNX Runtime backend.
+_BY_HEURISTIC = 1
 
 
 class Target(Enum):
@@ -54,7 +56,8 @@ def write_repository(
         Folders of models; none takes those of `read_models`.
     tensorrt
         GPU target: let ONNX Runtime hand the graph to TensorRT, in half precision. It builds an
-        engine for each new tile shape, which takes minutes, and keeps it beside the model.
+        engine for each new shape and keeps it in the server's working directory; its kernels are
+        chosen by timing, so the last digits of an answer may differ between two builds.
 
     Raises ModelUnfit, ModelsMissing.
     """
@@ -117,8 +120,13 @@ def config_pbtxt(
     ]
     # Read by a client that knows only one version.
     lines += [_parameter(name, value) for name, value in newest["parameters"].items()]
-    if not on_gpu:
-        lines.append(_parameter("threads", threads))
+    # On the GPU the other way is to time every algorithm, at each new shape: slow, and whichever
+    # wins decides the last digits.
+    lines.append(
+        _parameter("cudnn_conv_algo_search", _BY_HEURISTIC)
+        if on_gpu
+        else _parameter("threads", threads)
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -154,7 +162,7 @@ def _tensorrt() -> str:
     parameters = {
         "precision_mode": "FP16",
         "max_workspace_size_bytes": str(_TENSORRT_WORKSPACE_BYTES),
-        "trt_engine_cache_enable": "true",
+        "trt_engine_cache_enable": "1",
     }
     listed = " ".join(
         f'parameters {{ key: "{key}" value: "{value}" }}' for key, value in parameters.items()

@@ -21,6 +21,7 @@ from lungmesh.embedded.models import (
     user_folder,
     write_card,
 )
+from lungmesh.embedded.repository import Target
 from tests.support.triton import write_network
 
 USE = {"nodule_types": ["solid"], "slice_thickness_mm": {"max": 2.5}}
@@ -47,7 +48,7 @@ def change(model: Model, **fields: Any) -> None:
 
 def verify(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run `lungmesh models verify` over a folder of models."""
-    monkeypatch.setattr(commands, "read_models", lambda: read_models(folder))
+    monkeypatch.setattr(commands, "read_models", lambda *_: read_models(folder))
     commands.verify_models(JsonLines())
 
 
@@ -196,6 +197,34 @@ def test_the_same_version_in_two_folders_is_refused(tmp_path: Path) -> None:
         make(tmp_path / folder)
     with pytest.raises(ModelUnfit, match=r"net version 1 lies in .* and in"):
         read_models(tmp_path / "shipped", tmp_path / "imported")
+
+
+def test_list_and_verify_take_the_imported_models_of_a_data_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(user_folder(tmp_path), name="zz_imported")
+    commands.list_models(JsonLines(), tmp_path)
+    commands.verify_models(JsonLines(), tmp_path)
+    listed, *verified = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    names = [model.name for model in read_models()] + ["zz_imported"]
+    assert [row["name"] for row in listed["rows"]] == names
+    assert [item["name"] for item in verified] == names
+
+
+def test_the_repository_is_written_for_a_triton_that_others_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(user_folder(tmp_path), name="zz_imported")
+    commands.write_models(tmp_path / "out", Target.GPU, False, JsonLines(), tmp_path)
+    assert json.loads(capsys.readouterr().out)["target"] == "gpu"
+    config = (tmp_path / "out" / "zz_imported" / "config.pbtxt").read_text()
+    assert 'backend: "onnxruntime"' in config
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CommandError, match="cannot be written"):
+        commands.write_models(tmp_path / "file", Target.GPU, False, JsonLines(), tmp_path)
+    make(user_folder(tmp_path), name=read_models()[0].name)
+    with pytest.raises(CommandError, match="remove one of them"):
+        commands.write_models(tmp_path / "out", Target.GPU, False, JsonLines(), tmp_path)
 
 
 def test_imported_models_are_read_beside_the_shipped_ones(
