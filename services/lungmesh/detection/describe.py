@@ -31,7 +31,7 @@ _WHOLLY_SOLID = (
 def describe(judged: Judged, region: Region, hu: Hu, spacing: Triple) -> Finding:
     """Type and measure a region.
 
-    Sizes are taken on the region's own cube, whose axial planes are parallel to the CT's and lie
+    Sizes are taken on the region's own voxels, whose axial planes are parallel to the CT's and lie
     closer, so that thick slices do not hide the widest one; ends are drawn on the nearest slice.
 
     Parameters

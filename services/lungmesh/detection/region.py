@@ -28,24 +28,26 @@ _NEAR_SHARE, _NEAR_MM = 0.35, 1.5
 
 @dataclass(frozen=True)
 class Region:
-    """A nodule on a cube of small voxels.
+    """A nodule on small cubic voxels, in a box around it.
 
     Attributes
     ----------
     hu
-        int16 [z, y, x], the CT on the cube.
+        int16 [z, y, x], the CT on these voxels.
     share
         float32 [z, y, x]: how much of each voxel is nodule, 0 … 1; 0 off this nodule.
     solid
         The same for its solid part.
     mask
-        bool [z, y, x]: the voxels that belong to it; none on the cube's faces.
+        bool [z, y, x]: the voxels that belong to it; none on the box's faces.
     level
         The share from which they do.
     mm
         Voxel edge.
+    middle
+        Continuous index [z, y, x] on these voxels of the candidate's place.
     place
-        Continuous index [z, y, x] on the CT of the cube's middle.
+        Continuous index [z, y, x] on the CT of the same place.
     """
 
     hu: Hu
@@ -54,6 +56,7 @@ class Region:
     mask: Mask
     level: float
     mm: float
+    middle: Triple
     place: Triple
 
     @property
@@ -72,11 +75,9 @@ class Region:
         return float((6 * self.volume_mm3 / pi) ** (1 / 3))
 
     def to_full(self, index: npt.ArrayLike, spacing: Triple) -> Floats:
-        """Map index coordinates (…, 3) [z, y, x] of the cube to the CT's."""
-        middle = (np.array(self.share.shape) - 1) / 2
-        full: Floats = (np.asarray(index, float) - middle) * self.mm / np.asarray(
-            spacing
-        ) + np.asarray(self.place)
+        """Map index coordinates (…, 3) [z, y, x] of these voxels to the CT's."""
+        away = (np.asarray(index, float) - self.middle) * self.mm
+        full: Floats = away / np.asarray(spacing) + self.place
         return full
 
     def centre(self, spacing: Triple) -> Triple:
@@ -111,34 +112,49 @@ def isolate(cube: Hu, total: Field, solid: Field, mm: float, candidate: Candidat
     counts = np.bincount(labels[near])
     counts[0] = 0
     mask: Mask = labels == int(counts.argmax())
-    around = ndimage.binary_dilation(mask, iterations=_RIM) & ((labels == 0) | mask)
-    share = np.where(around, total, 0).astype(np.float32)
+    box = tuple(
+        slice(max(0, side.start - _RIM - 1), side.stop + _RIM + 1)
+        for side in ndimage.find_objects(mask.view(np.uint8))[0]
+    )
+    mask, others = mask[box], (labels[box] > 0) & ~mask[box]
+    around = ndimage.binary_dilation(mask, iterations=_RIM) & ~others
+    share = np.where(around, total[box], 0).astype(np.float32)
     # The solid part is a part: it fills no more than the whole.
-    part = np.minimum(np.nan_to_num(solid).clip(0, 1), share).astype(np.float32)
-    return Region(cube, share, part, mask, level, mm, candidate.place)
+    part = np.minimum(np.nan_to_num(solid[box]).clip(0, 1), share).astype(np.float32)
+    z, y, x = (at - side.start for at, side in zip(middle, box, strict=True))
+    return Region(
+        hu=cube[box],
+        share=share,
+        solid=part,
+        mask=mask,
+        level=level,
+        mm=mm,
+        middle=(float(z), float(y), float(x)),
+        place=candidate.place,
+    )
 
 
 def on_grid(
     region: Region, field: Field, shape: tuple[int, ...], spacing: Triple
 ) -> tuple[Field, Triple]:
-    """Return a field of the region's cube averaged over the CT's voxels, and the first one's index.
+    """Return a field of the region averaged over the CT's voxels, and the first one's index.
 
-    The field is read as linear between the cube's voxels, so its sum times the voxel volume stays.
+    The field is read as linear between its voxels, so its sum times the voxel volume stays.
 
     Parameters
     ----------
     field
-        float32 [z, y, x] on the cube.
+        float32 [z, y, x] on the region's voxels.
     shape, spacing
         Of the CT, [z, y, x].
     """
     out, start = field, []
     for axis, (at, edge, count) in enumerate(zip(region.place, spacing, shape, strict=True)):
-        size = field.shape[axis]
-        reach = (size + 1) / 2 * region.mm / edge
-        first = min(max(0, int(np.floor(at - reach))), count - 1)
-        last = max(first + 1, min(count, int(np.ceil(at + reach)) + 1))
-        centre = (np.arange(first, last) - at) * edge / region.mm + (size - 1) / 2
+        size, middle = field.shape[axis], region.middle[axis]
+        ends = [at + (index - middle) * region.mm / edge for index in (-1, size)]
+        first = min(max(0, int(np.floor(ends[0]))), count - 1)
+        last = max(first + 1, min(count, int(np.ceil(ends[1])) + 1))
+        centre = (np.arange(first, last, dtype=np.float64) - at) * edge / region.mm + middle
         half = edge / region.mm / 2
         from_voxel = centre[:, None] - np.arange(size)
         weights = (_hat(from_voxel + half) - _hat(from_voxel - half)) / (2 * half)

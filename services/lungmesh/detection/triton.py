@@ -120,10 +120,7 @@ class Triton:
         return Network(
             name=wanted.name,
             version=wanted.version,
-            parameters={
-                key: _value(item["string_value"])
-                for key, item in config.get("parameters", {}).items()
-            },
+            parameters=json.loads(config["parameters"][f"card.{wanted.version}"]["string_value"]),
             batch=int(config.get("max_batch_size", 1)),
             dims={key: tuple(int(size) for size in item["dims"]) for key, item in outputs.items()},
             types={
@@ -281,11 +278,3 @@ def _is_here(host: str) -> bool:
             probe.bind((place[0], 0))
             return True
     return False
-
-
-def _value(text: str) -> Any:
-    """Read a parameter; plain texts stand without quotes."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
