@@ -41,11 +41,11 @@ class _Chart:
         self._scale = x_scale
         self._rows = 0
         width, height = _SIZE
-        self.draw.text((_LEFT, 14), title, _INK, ImageFont.load_default(17))
+        self.draw.text((_LEFT, 6), title, _INK, ImageFont.load_default(17))
         self.draw.text(
             ((width - _RIGHT + _LEFT) / 2, height - 22), x_name, _INK, self._font, anchor="mm"
         )
-        self.draw.text((8, _TOP - 24), y_name, _INK, self._font)
+        self.draw.text((8, _TOP - 20), y_name, _INK, self._font)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Return the pixel of a point."""

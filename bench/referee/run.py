@@ -7,7 +7,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from bench.referee.cases import Case, Finding, Triple, sides
 from bench.referee.measures import Errors, Sizes, compare
-from bench.referee.results import Run, ScanResult
+from bench.referee.results import ScanResult
 from bench.referee.scoring import score_scan
 from lungmesh.detection.settings import DetectionSettings
 from lungmesh.detection.stage import DetectionStage
@@ -86,21 +86,6 @@ class Referee:
     def triton_peak_mib(self) -> float | None:
         """Triton's largest memory so far with its helpers (PSS), MiB; None while it never ran."""
         return round(self._memory.peak_pss_bytes / 2**20) if self._address else None
-
-    def run(self, condition: str, cases: Iterable[Case], tell: Callable[[ScanResult], None]) -> Run:
-        """Read cases of one condition; `tell` gets each result at once.
-
-        Raises ValueError without a case.
-        """
-        results = []
-        simulated = True
-        for case in cases:
-            simulated = case.simulated
-            results.append(self.read(case))
-            tell(results[-1])
-        if not results:
-            raise ValueError("there is no scan to read")
-        return Run(simulated, condition, tuple(results), self.triton_peak_mib)
 
     def read(self, case: Case, ready: volume_pb2.VolumeReady | None = None) -> ScanResult:
         """Run the detection stage over a case and judge it.

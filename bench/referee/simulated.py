@@ -1,0 +1,76 @@
+"""Simulated scans of the test split, and what other scanners would have made of them.
+
+The nodules' shapes are of LIDC patients that no training saw; the lungs are the two real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from models.training.simulation.scans import simulated_scan
+
+from bench.referee.cases import Case, finding_of, moved
+from models.training.simulation import degrade
+from models.training.simulation.hosts import real_hosts
+
+SPLIT = "test"
+NODULES = 16
+AS_SCANNED = "as scanned"
+# What a scan is asked for under: the report warns from 2.5 mm on, and refuses above 5 mm.
+SLICES_MM = (2.5, 3.0, 5.0)
+
+
+def simulated_cases(count: int) -> Iterator[Case]:
+    """Give simulated scans; the same number gives the same scan.
+
+    Raises DataMissing when the readers' contours are not here.
+    """
+    hosts = real_hosts()
+    for number in range(count):
+        host = hosts[number % len(hosts)]
+        scan = simulated_scan(host, SPLIT, number, NODULES)
+        yield Case(
+            name=f"simulated {number + 1} in {host.name}",
+            simulated=True,
+            hu=scan.hu,
+            lungs=scan.lungs,
+            spacing=scan.spacing,
+            slice_mm=host.slice_mm,
+            findings=tuple(finding_of(nodule) for nodule in scan.nodules),
+            ignore=scan.ignore,
+        )
+
+
+def conditions() -> dict[str, Callable[[Case], Case]]:
+    """Return what is done to the scans, by name; the first leaves them as they are."""
+    return {
+        AS_SCANNED: lambda case: case,
+        "quarter dose": lambda case: _changed(
+            case, degrade.quarter_dose(case.hu, case.spacing, case.lungs, seed=1)
+        ),
+        "sharp kernel": lambda case: _changed(case, degrade.sharp_kernel(case.hu, case.spacing)),
+        "soft kernel": lambda case: _changed(case, degrade.soft_kernel(case.hu, case.spacing)),
+        **{f"{mm:g} mm slices": partial(_thick, mm=mm) for mm in SLICES_MM},
+        "mirrored left to right": lambda case: _changed(
+            case, degrade.flipped(case.hu, case.spacing, 2)
+        ),
+        "mirrored head to foot": lambda case: _changed(
+            case, degrade.flipped(case.hu, case.spacing, 0)
+        ),
+        "prone": lambda case: _changed(case, degrade.prone(case.hu, case.spacing, case.lungs)),
+        "cropped field of view": lambda case: _changed(
+            case, degrade.cropped_field(case.hu, case.spacing, case.lungs)
+        ),
+    }
+
+
+def _changed(case: Case, change: degrade.Degraded) -> Case:
+    return moved(case, change, case.slice_mm)
+
+
+def _thick(case: Case, mm: float) -> Case:
+    """Return slices of `mm`; a scan whose slices are that thick already stays as it is."""
+    if case.slice_mm >= mm:
+        return case
+    return moved(case, degrade.thick_slices(case.hu, case.spacing, mm), mm)
