@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -177,19 +177,58 @@ def dlq_replay(
 
 
 @models_app.command("list")
-def models_list(as_json: AsJson = False) -> None:
-    """List the models of the repository."""
+def models_list(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """List every version of every model, imported ones too."""
     from lungmesh.cli.models import list_models
 
-    list_models(choose_show(as_json))
+    list_models(choose_show(as_json), data)
 
 
 @models_app.command("verify")
-def models_verify(as_json: AsJson = False) -> None:
-    """Load each model and check it."""
+def models_verify(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Check each version: file, graph, and what it answers to a phantom."""
     from lungmesh.cli.models import verify_models
 
-    verify_models(choose_show(as_json))
+    verify_models(choose_show(as_json), data)
+
+
+@models_app.command("write")
+def models_write(
+    out: Annotated[Path, typer.Argument(help="Folder for Triton's model repository.")],
+    target: Annotated[
+        Literal["cpu", "gpu"], typer.Option(help="What that Triton runs on.")
+    ] = "gpu",
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="On the GPU, let TensorRT run the networks.")
+    ] = False,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Write the model repository for a Triton that others run."""
+    from lungmesh.cli.models import write_models
+    from lungmesh.embedded.repository import Target
+
+    write_models(out, Target(target), tensorrt, choose_show(as_json), data)
+
+
+@models_app.command("import")
+def models_import(
+    file: Annotated[
+        Path, typer.Argument(help="ONNX or TorchScript file, or the folder of a MONAI bundle.")
+    ],
+    manifest: Annotated[
+        Path | None, typer.Option(help="YAML or JSON that describes FILE; a bundle needs none.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Checksum that FILE must have; else the manifest's.")
+    ] = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Take in a foreign detector: check it, try it on a phantom, and serve it from then on."""
+    from lungmesh.cli.models_import import import_model
+
+    import_model(file, manifest, sha256, data, choose_show(as_json))
 
 
 def main() -> None:
