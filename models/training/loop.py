@@ -25,8 +25,7 @@ _CLIP_NORM = 2.0
 _LAST_LOOK = 0.97
 
 Batch = tuple[torch.Tensor, ...]
-# Takes how much of the training is done, 0 to 1.
-Batches = Callable[[float], Batch]
+Batches = Callable[[], Batch]
 Losses = Callable[[torch.nn.Module, Batch], dict[str, torch.Tensor]]
 Validate = Callable[[torch.nn.Module], dict[str, float]]
 
@@ -157,7 +156,7 @@ def train(
         rate = settings.rate * _schedule(done)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = batches(done)
+        batch = batches()
         data_seconds += time.monotonic() - now
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):

@@ -103,7 +103,7 @@ class Crops:
         self._positive = round(batch * _POSITIVE_SHARE)
         self._negative = batch - self._positive
 
-    def batch(self, _done: float) -> Batch:
+    def batch(self) -> Batch:
         """Return HU [b, z, y, x], the kind's number [b], and the negative's number [b], or -1."""
         samples = [next(self._stream) for _ in range(self._positive)]
         numbers = self._negatives.draw(self._negative, self._drawer.random)

@@ -22,13 +22,24 @@ Floats = npt.NDArray[np.float32]
 CROP = Wanted(size=64, step_mm=0.5, widest=2.5, shift_share=0.25, spread=0.15)
 USES = 3
 _VALIDATED = 48
-# At first without the crop's rim: the nodule's 26 voxels fit, and a step costs 0.42 of a whole one.
-_RIM = 8
-_NARROW_SHARE = 0.7
+# The network sees the inner 48 voxels of the crop: 0.03 % of the nodules' volume lies outside
+# (measured), and a step costs 0.42 of one on 64. It learns where the middle is from the border, so
+# that training and use must agree: learned on 48 and used on 64, Dice fell from 0.79 to 0.42.
+RIM = 8
 # Voxels: what is smaller counts as if it were of this size in the cross-entropy.
 _SMALL = 400.0
 # Dice of a few voxels is noise.
 _LEAST_SOLID = 20.0
+
+
+def inner(hu: torch.Tensor) -> torch.Tensor:
+    """Return what the network sees of crops [b, 64, 64, 64]: [b, 48, 48, 48]."""
+    return hu[:, RIM:-RIM, RIM:-RIM, RIM:-RIM]
+
+
+def whole(shares: torch.Tensor) -> torch.Tensor:
+    """Return shares [b, 2, 48, 48, 48] on the whole crop [b, 2, 64, 64, 64], nothing in the rim."""
+    return torch.nn.functional.pad(shares, [RIM] * 6)
 
 
 def segmenter_losses(network: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
@@ -41,10 +52,11 @@ def segmenter_losses(network: torch.nn.Module, batch: Batch) -> dict[str, torch.
     Parameters
     ----------
     batch
-        HU float32 [b, z, y, x]; shares float32 [b, 2, z, y, x]: nodule, solid part.
+        HU float32 [b, 64, 64, 64]; shares float32 [b, 2, 64, 64, 64]: nodule, solid part.
     """
-    hu, shares = batch
-    logits = network(hu).float()
+    hu, truth = batch
+    shares = truth[:, :, RIM:-RIM, RIM:-RIM, RIM:-RIM]
+    logits = network(inner(hu)).float()
     axes = (2, 3, 4)
     size = shares.sum(axes)
     crossed = torch.nn.functional.binary_cross_entropy_with_logits(logits, shares, reduction="none")
@@ -93,11 +105,10 @@ def _dice(answer: Floats, truth: Floats) -> float:
     return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
 
 
-def batch_of(samples: list[Sample], rim: int = 0) -> Batch:
-    """Stack samples: HU [b, z, y, x] and shares [b, 2, z, y, x], `rim` voxels left away."""
-    inner = (slice(rim, CROP.size - rim),) * 3
-    hu = np.stack([sample.hu[inner] for sample in samples])
-    shares = np.stack([np.stack([sample.total[inner], sample.solid[inner]]) for sample in samples])
+def batch_of(samples: list[Sample]) -> Batch:
+    """Stack samples: HU [b, z, y, x] and shares [b, 2, z, y, x]."""
+    hu = np.stack([sample.hu for sample in samples])
+    shares = np.stack([np.stack([sample.total, sample.solid]) for sample in samples])
     return torch.from_numpy(hu), torch.from_numpy(np.clip(shares, 0, 1))
 
 
@@ -115,12 +126,13 @@ def main() -> None:
 
     stream = drawer.stream(CROP, chosen.uses)
 
-    def batches(done: float) -> Batch:
-        rim = _RIM if done < _NARROW_SHARE else 0
-        return batch_of([next(stream) for _ in range(settings.batch)], rim)
+    def batches() -> Batch:
+        return batch_of([next(stream) for _ in range(settings.batch)])
 
     def validate(network: torch.nn.Module) -> dict[str, float]:
-        answers = [network(batch_of([one])[0]).float().sigmoid().numpy()[0] for one in fixed]
+        answers = [
+            whole(network(inner(batch_of([one])[0])).float().sigmoid())[0].numpy() for one in fixed
+        ]
         return figures(np.stack(answers), fixed)
 
     network = Segmenter()
