@@ -107,8 +107,9 @@ def write_models(
         raise CommandError(
             f"{out} cannot be written ({error.strerror}): choose another folder", Exit.OUTPUT
         ) from error
+    listed = ", ".join(f"{model.name} {model.version}" for model in models)
     show.note(
-        f"{len(models)} versions of models lie in {out}, for Triton on the {target.value}",
+        f"{out} is for Triton on the {target.value}: {listed}",
         folder=str(out),
         target=target.value,
     )
