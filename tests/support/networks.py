@@ -157,8 +157,7 @@ def _middle(graph: _Graph, x: str, size: int, mm: float, radius_mm: float) -> st
 
 
 def _reducer(path: Path) -> None:
-    """Brighter than lung: a nodule. Its kind by the HU in the middle: above 200 calcified, above
-    -300 solid, else non-solid; part-solid is as likely as the likeliest other for -700 … 100 HU."""
+    """Brighter than lung: a nodule. Its kind by the HU in the middle, see `kinds`."""
     graph = _Graph()
     x = graph("Cast", "hu", to=TensorProto.FLOAT)
     level = graph("Reshape", _middle(graph, x, 40, 0.8, 1.0), np.array([-1, 1]))
@@ -167,7 +166,7 @@ def _reducer(path: Path) -> None:
     dense, solid = graph("Greater", level, 200.0), graph("Greater", level, -300.0)
     kinds = {
         "dense": np.array([[0.1, 0.0, 0.0, 0.9]], np.float32),
-        "solid": np.array([[0.6, 0.3, 0.0, 0.1]], np.float32),
+        "solid": np.array([[0.5, 0.4, 0.0, 0.1]], np.float32),
         "glass": np.array([[0.0, 0.3, 0.7, 0.0]], np.float32),
     }
     lower = graph("Where", solid, kinds["solid"], kinds["glass"])
@@ -192,7 +191,7 @@ def _segmenter(path: Path) -> None:
 
     glass, solid, core = between(LUNG_HU, -600.0), between(LUNG_HU, 40.0), between(-600.0, 40.0)
     some, full = (_middle(graph, one, 64, 1.0, 16.0) for one in (glass, solid))
-    share = graph("Where", graph("Greater", full, graph("Mul", some, 0.6)), solid, glass)
+    share = graph("Where", graph("Greater", full, graph("Mul", some, 0.45)), solid, glass)
     channels = [graph("Unsqueeze", one, np.array([1])) for one in (share, core)]
     graph("Cast", graph("Concat", *channels, axis=1), to=TensorProto.FLOAT16, out="share")
     graph.write(path, [64] * 3, {"share": (TensorProto.FLOAT16, [2, 64, 64, 64])})

@@ -69,8 +69,9 @@ def decide(
 ) -> nodule_pb2.NoduleType.ValueType:
     """Return the type from what two networks and the HU say.
 
-    The reducer's probabilities are weighed by how well each type fits the share that the segmenter
-    calls solid; calcium and fat are read from the HU. Part-solid needs a solid part.
+    The reducer's probabilities are weighed by how well each type fits the segmenter's solid part:
+    its width over that of the whole. Calcium and fat are read from the HU. Part-solid needs a solid
+    part.
 
     Parameters
     ----------
@@ -84,11 +85,12 @@ def decide(
         mm along [z, y, x].
     """
     solid, part, glass, calcified = probabilities
+    width = solid_share ** (1 / 3)
     fit = max(
         (
-            ((solid + calcified) * max(solid_share, _LEAST_FIT), nodule_pb2.NODULE_TYPE_SOLID),
-            (part * 4 * solid_share * (1 - solid_share), nodule_pb2.NODULE_TYPE_PART_SOLID),
-            (glass * max(1 - solid_share, _LEAST_FIT), nodule_pb2.NODULE_TYPE_NON_SOLID),
+            ((solid + calcified) * max(width, _LEAST_FIT), nodule_pb2.NODULE_TYPE_SOLID),
+            (part * 4 * width * (1 - width), nodule_pb2.NODULE_TYPE_PART_SOLID),
+            (glass * max(1 - width, _LEAST_FIT), nodule_pb2.NODULE_TYPE_NON_SOLID),
         )
     )[1]
     if fit != nodule_pb2.NODULE_TYPE_SOLID:

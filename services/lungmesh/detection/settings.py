@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_VERSION = r"[0-9]+"
+_VERSION = r"^[0-9]+$"
 # A detector's version, or those of detector/reducer/segmenter.
-_VERSIONS = r"[0-9]+(/[0-9]+/[0-9]+)?"
+_VERSIONS = r"^[0-9]+(/[0-9]+/[0-9]+)?$"
 
 
 class DetectionSettings(BaseSettings):
