@@ -189,15 +189,10 @@ def _resampling(size: int, step: float) -> sparse.csr_array:
     places = np.floor(centre)[:, None] + np.arange(-width, width + 1)
     weights = np.maximum(0.0, 1.0 - np.abs(places - centre[:, None]) / reach)
     weights /= weights.sum(axis=1, keepdims=True)
+    rows, taps = np.nonzero(weights)
+    columns = np.clip(places[rows, taps], 0, size - 1).astype(int)
     return sparse.csr_array(
-        (
-            weights.ravel().astype(np.float32),
-            (
-                np.repeat(np.arange(count), places.shape[1]),
-                np.clip(places, 0, size - 1).astype(int).ravel(),
-            ),
-        ),
-        shape=(count, size),
+        (weights[rows, taps].astype(np.float32), (rows, columns)), shape=(count, size)
     )
 
 

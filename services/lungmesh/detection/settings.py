@@ -51,7 +51,7 @@ class DetectionSettings(BaseSettings):
         0.3, ge=0, le=1, description="candidates of a lower detection score are dropped"
     )
     least_diameter_mm: float = Field(
-        3.0, ge=0, le=30, description="nodules of a smaller mean diameter are dropped"
+        2.5, ge=0, le=30, description="nodules of a smaller mean diameter are dropped"
     )
     most_nodules: int = Field(12, ge=1, le=200, description="nodules given out at most")
     solid_above_hu: float = Field(

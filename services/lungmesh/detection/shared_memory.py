@@ -67,11 +67,18 @@ class Region:
 
 
 class Slot:
-    """The regions of one request at a time: made when first needed, and anew when too small."""
+    """The regions of one request at a time: made when first needed, and anew when too small.
+
+    Attributes
+    ----------
+    busy
+        Whether Triton may still read or write there: a request was given up before its answer.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._regions: dict[str, Region] = {}
+        self.busy = False
 
     async def map(self, size: int) -> None:
         """Have Triton map `size` bytes.
@@ -121,10 +128,17 @@ class Slot:
         return self._regions["out"].read(offset, shape, dtype)
 
     async def close(self) -> None:
-        """Have Triton forget the regions, and give them back."""
+        """Have Triton forget the regions, and give them back.
+
+        Triton unmaps at once: it would crash on a region that it still works on, so that one stays
+        mapped there until it is started anew.
+        """
         for region in self._regions.values():
             try:
-                await self._client.unregister_system_shared_memory(region.name)
+                if self.busy:
+                    log.warning("Triton keeps %d bytes of a request given up", region.size)
+                else:
+                    await self._client.unregister_system_shared_memory(region.name)
             finally:
                 region.close()
         self._regions.clear()

@@ -173,17 +173,23 @@ class Triton:
                 name: size for name in outputs if (size := network.bytes_of(name, first.shape)) > 0
             }
             places = await self._ask(network, slot.place(given, arrays, asked, room))
-        answer = await self._ask(
-            network,
-            self._client.infer(
-                network.name,
-                list(given.values()),
-                model_version=network.version,
-                outputs=list(asked.values()),
-                client_timeout=self._seconds,
-            ),
+            slot.busy = True
+        call = self._client.infer(
+            network.name,
+            list(given.values()),
+            model_version=network.version,
+            outputs=list(asked.values()),
+            client_timeout=self._seconds,
         )
+        try:
+            answer = await self._ask(network, call)
+        except InferenceServerException:
+            if slot is not None:
+                slot.busy = False
+            raise
         found = {}
+        if slot is not None:
+            slot.busy = False
         for name in outputs:
             if slot is not None and name in places:
                 shape = tuple(int(size) for size in answer.get_output(name).shape)

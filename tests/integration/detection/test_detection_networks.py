@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -172,6 +173,16 @@ def test_with_and_without_shared_memory_the_same_bytes_and_nothing_left_behind(
     assert text(detect(case, server, shared_memory="off")) == text(found)
     left = [name for name in os.listdir("/dev/shm") if name.startswith(f"lungmesh-{os.getpid()}-")]
     assert left == []
+
+
+def test_a_study_given_up_midway_leaves_triton_whole(
+    found: NodulesDetected, case: Case, server: str
+) -> None:
+    # However far it gets: what Triton still works on must not be taken from it.
+    for seconds in (0.1, 0.5, 1.0):
+        with contextlib.suppress(Unavailable):
+            detect(case, server, deadline_seconds=seconds, in_flight=6)
+    assert text(detect(case, server)) == text(found)
 
 
 def test_where_triton_cannot_map_the_memory_a_log_line_says_so_and_grpc_serves(
