@@ -184,6 +184,8 @@ def _parameters(network: Network, told: Manifest, maps: Maps, called: str) -> di
         ]
         for name in names
     ]
+    if isinstance(outputs, HeatmapOutputs) and told.halo % strides[0][0]:
+        raise BadInput(f"the halo {told.halo} must be a multiple of the stride {strides[0][0]}")
     multiple = math.lcm(2, told.multiple, *(stride for level in strides for stride in level))
     tile = list(axes.ours(told.tile))
     if min(tile) < 2 * told.halo + multiple:

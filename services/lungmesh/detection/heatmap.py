@@ -49,7 +49,10 @@ class Heatmap:
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Heatmap:
-        """Read a card's parameters: `grid_mm`, `tile` (one number or three), `halo`, `stride`."""
+        """Read a card's parameters: `grid_mm`, `tile` (one number or three), `halo`, `stride`.
+
+        An imported network may say `multiple` and `fixed` too.
+        """
         edge = parameters["tile"]
         z, y, x = edge if isinstance(edge, list) else (edge, edge, edge)
         mm = float(parameters["grid_mm"])
@@ -59,6 +62,8 @@ class Heatmap:
             halo=int(parameters["halo"]),
             stride=int(parameters["stride"]),
             least_heat=float(parameters["least_heat"]),
+            multiple=int(parameters.get("multiple", cls.multiple)),
+            fixed=bool(parameters.get("fixed", cls.fixed)),
         )
 
     def inputs(self, hu: Hu) -> Mapping[str, Array]:

@@ -128,15 +128,6 @@ class RetinaNet:
         """Return the network's input for one tile; the window is in the network."""
         return {"hu": hu}
 
-    def shapes(self, tile: Shape) -> Mapping[str, tuple[int, ...]]:
-        """Return the shapes of the outputs for a tile."""
-        found: dict[str, tuple[int, ...]] = {}
-        for number, level in enumerate(self.levels):
-            edges = tuple(int(n // by) for n, by in zip(tile, level.stride, strict=True))
-            found[f"logit_{number}"] = (len(level.anchors), *edges)
-            found[f"delta_{number}"] = (6 * len(level.anchors), *edges)
-        return found
-
     def candidates(
         self, shape: Shape, answers: Sequence[tuple[Tile, Mapping[str, Array]]]
     ) -> list[Candidate]:
