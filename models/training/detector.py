@@ -36,6 +36,8 @@ _RATE = 2e-3
 _OUT = SIZE // 2
 # A nodule cut by the patch's border is no question that can be answered.
 _EDGE_MM = 4.0
+# Batches that settle the normalisation of the averaged weights.
+_SETTLE = 40
 # Made-up lungs beside the varied real ones.
 _PROCEDURAL = 8
 
@@ -100,6 +102,19 @@ def batch(patches: Patches, count: int) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
+def settle(model: torch.nn.Module, patches: Patches, count: int) -> None:
+    """Measure the statistics of the normalisation again: averaged weights make others."""
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm3d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    model.train()
+    for _ in range(count):
+        model(batch(patches, _BATCH)[0])
+    model.eval()
+
+
+@torch.no_grad()
 def sensitivity(model: torch.nn.Module, held: list[tuple[Tensor, ...]]) -> tuple[float, float]:
     """Return the share of validation nodules found at 0.05 and 0.5 false peaks a patch."""
     hits: list[float] = []
@@ -151,6 +166,7 @@ def main() -> None:
         log.writerow(["step", "minutes", "loss", "found_at_0.05_false", "found_at_0.5_false"])
         _train(model, average, optimizer, queue, held, log, file, started, asked.minutes)
     stop.set()
+    settle(average.module, Patches(_hosts(), load_shapes("train"), asked.seed + 1), _SETTLE)
     _keep(average)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lungmesh.embedded import probe
 from lungmesh.embedded.models import write_card
 from models.training.networks import Detector, Reducer, Segmenter
+from models.training.segmenter import inner, whole
 from models.training.simulation.lidc import CACHE, ROOT
 
 # What the ONNX Runtime inside Triton 24.10 reads.
@@ -67,7 +68,7 @@ class _Segment(nn.Module):
         self.network = network
 
     def forward(self, hu: Tensor) -> Tensor:
-        return torch.sigmoid(self.network(hu)).half()
+        return whole(torch.sigmoid(self.network(inner(hu)))).half()
 
 
 @dataclass(frozen=True)
