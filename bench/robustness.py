@@ -12,7 +12,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.referee.command import finish, options, referee
+from bench.referee.command import finish, options, referee, start
 from bench.referee.plots import plot_robustness
 from bench.referee.results import Run, ScanResult
 from bench.referee.simulated import conditions, simulated_cases
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

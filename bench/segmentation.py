@@ -12,7 +12,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.referee.command import finish, options, read_all
+from bench.referee.command import finish, options, read_all, start
 from bench.referee.plots import plot_sizes
 from bench.referee.tables import segmentation_table
 
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -21,7 +21,7 @@ from lungmesh.preprocess.settings import PreprocessSettings
 from lungmesh.preprocess.stage import PreprocessStage
 from lungmesh.v1.volume_pb2 import VolumeReady
 from models.training.simulation.hosts import Host, real_hosts
-from models.training.simulation.lidc import SHARED, Annotation, read_annotations, clusters
+from models.training.simulation.lidc import SHARED, Annotation, clusters, read_annotations
 from tests.support.preprocess import receive
 
 # Findings of fewer readers are left out of the count, as neither hit nor miss.
@@ -51,7 +51,7 @@ def real_cases(blobs: BlobStore, folder: Path) -> Iterator[tuple[Case, VolumeRea
         if not np.array_equal(hu, host.hu):
             raise ValueError(f"{host.name}: preprocess and the simulator read different voxels")
         lungs = read_array(blobs, ready.volume.lobes) > 0
-        findings = tuple(_findings(host))
+        findings = tuple(_findings(host, ready.volume.geometry.origin_lps_mm[2]))
         yield (
             Case(
                 name=host.name,
@@ -87,8 +87,7 @@ def consensus(group: list[Annotation], origin_z: float, shape: tuple[int, ...]) 
     return half
 
 
-def _findings(host: Host) -> Iterator[Finding]:
-    origin_z = _origin_z(host)
+def _findings(host: Host, origin_z: float) -> Iterator[Finding]:
     for scan in read_annotations(host.name):
         for group in clusters(scan):
             if len(group) < LEAST_READERS:
@@ -115,12 +114,6 @@ def _findings(host: Host) -> Iterator[Finding]:
                 # Readers drew no solid part.
                 solid=share if kind == "solid" else np.zeros_like(share),
             )
-
-
-def _origin_z(host: Host) -> float:
-    from models.training.simulation.lidc import real_scans
-
-    return next(scan.origin_z for scan in real_scans() if scan.patient == host.name)
 
 
 def _others(host: Host, findings: tuple[Finding, ...]) -> Mask:

@@ -1,6 +1,7 @@
 """Simulated scans of the test split, and what other scanners would have made of them.
 
-The nodules' shapes are of LIDC patients that no training saw; the lungs are the two real ones.
+The nodules' shapes are of LIDC patients that no training saw, and the lungs are bent as no training
+bent them; but all are variants of two real pairs of lungs, which training varies too.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from models.training.simulation.scans import simulated_scan
-
 from bench.referee.cases import Case, finding_of, moved
 from models.training.simulation import degrade
-from models.training.simulation.hosts import real_hosts
+from models.training.simulation.hosts import TEST_SEEDS, real_hosts
+from models.training.simulation.scans import simulated_scan
+from models.training.simulation.shapes import load_shapes
 
 SPLIT = "test"
 NODULES = 16
@@ -24,19 +25,20 @@ SLICES_MM = (2.5, 3.0, 5.0)
 def simulated_cases(count: int) -> Iterator[Case]:
     """Give simulated scans; the same number gives the same scan.
 
-    Raises DataMissing when the readers' contours are not here.
+    Raises DataMissing without the readers' contours, ValueError for more scans than seeds.
     """
-    hosts = real_hosts()
-    for number in range(count):
-        host = hosts[number % len(hosts)]
-        scan = simulated_scan(host, SPLIT, number, NODULES)
+    if not 0 < count <= len(TEST_SEEDS):
+        raise ValueError(f"there are 1 to {len(TEST_SEEDS)} simulated scans, not {count}")
+    hosts, shapes = real_hosts(), load_shapes(SPLIT)
+    for number, seed in enumerate(TEST_SEEDS[:count]):
+        scan = simulated_scan(hosts[number % len(hosts)], shapes, seed, NODULES)
         yield Case(
-            name=f"simulated {number + 1} in {host.name}",
+            name=scan.name,
             simulated=True,
             hu=scan.hu,
             lungs=scan.lungs,
             spacing=scan.spacing,
-            slice_mm=host.slice_mm,
+            slice_mm=scan.spacing[0],
             findings=tuple(finding_of(nodule) for nodule in scan.nodules),
             ignore=scan.ignore,
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.referee.cases import Case, Finding, moved, sides
+from bench.referee.simulated import AS_SCANNED, conditions
 from models.training.simulation.degrade import (
     Degraded,
     cropped_field,
@@ -99,3 +100,23 @@ def test_lungs_apart_are_labelled_by_their_side_and_joined_ones_cut_in_the_middl
     joined[20, 20, 28:36] = True
     assert (sides(joined) > 0).sum() == joined.sum()
     assert (sides(joined)[20, 20, 28:36] == [1, 1, 1, 1, 4, 4, 4, 4]).all()
+
+
+@pytest.mark.parametrize("name", list(conditions()))
+def test_every_condition_gives_a_whole_scan_whose_nodule_keeps_its_volume(
+    case: Case, name: str
+) -> None:
+    changed = conditions()[name](case)
+    assert changed.lungs.shape == changed.ignore.shape == changed.hu.shape
+    assert changed.hu.dtype == np.int16
+    (finding,) = changed.findings
+    assert finding.total.shape == tuple(side.stop - side.start for side in finding.box)
+    before = case.findings[0].total.sum() * np.prod(case.spacing)
+    assert finding.total.sum() * np.prod(changed.spacing) == pytest.approx(before, rel=1e-3)
+    assert np.array_equal(changed.hu, case.hu) == (name == AS_SCANNED)
+
+
+def test_a_scan_of_thick_slices_is_not_made_thinner(case: Case) -> None:
+    thick = conditions()["3 mm slices"](case)
+    assert conditions()["2.5 mm slices"](thick) is thick
+    assert conditions()["5 mm slices"](thick).spacing == (5.0, 0.7, 0.7)
