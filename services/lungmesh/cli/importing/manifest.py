@@ -16,6 +16,7 @@ _MOST_BYTES = 1024 * 1024
 _OPPOSITES = ({"R", "L"}, {"A", "P"}, {"S", "I"})
 
 Mm = Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)]
+Edge = Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)]
 Voxels = Annotated[int, Field(ge=1, le=1024)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -45,7 +46,7 @@ class Level(_Strict):
 
     scores: str
     boxes: str
-    anchors: list[tuple[Mm, Mm, Mm]] = Field(min_length=1, max_length=32)
+    anchors: list[tuple[Edge, Edge, Edge]] = Field(min_length=1, max_length=32)
 
 
 class RetinaNetOutputs(_Strict):

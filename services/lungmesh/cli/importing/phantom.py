@@ -33,6 +33,8 @@ _BALL_AT = (0.4, 0.62, 0.45)
 _MOST_SIZE_ERROR = 2.0
 # What the ball must add to the logit of the best candidate at its place.
 _LEAST_GAIN = 1.0
+# Vessels and the wall may look like nodules to a good network, but not many of them.
+_MOST_AS_HIGH = 5
 # Of the candidates that are looked at.
 LEAST_SCORE = 1e-3
 
@@ -51,6 +53,8 @@ class Seen:
         Best score at the ball's place in the same lung without it.
     elsewhere
         Best score away from the ball.
+    as_high
+        Places away from the ball that score as high as it.
     """
 
     ball_mm: float
@@ -59,6 +63,7 @@ class Seen:
     off_mm: float
     without_ball: float
     elsewhere: float
+    as_high: int
 
 
 def look(family: Family, least_score: float, use: Use, answer: Answer, called: str) -> Seen:
@@ -113,6 +118,7 @@ def look(family: Family, least_score: float, use: Use, answer: Answer, called: s
         off_mm=_away(best, center, family.grid_mm),
         without_ball=max((item.score for item in before), default=LEAST_SCORE),
         elsewhere=max((item.score for item in there), default=0.0),
+        as_high=sum(item.score >= best.score for item in there),
     )
     _judge(seen, least_score, called)
     return seen
@@ -186,6 +192,12 @@ def _judge(seen: Seen, least_score: float, called: str) -> None:
         raise CommandError(
             f"{called} gives {ball} a score of {seen.score:.3f} and the same lung without it "
             f"{seen.without_ball:.3f}: it does not tell them apart",
+            Exit.BELOW_STANDARD,
+        )
+    if seen.as_high > _MOST_AS_HIGH:
+        raise CommandError(
+            f"{called} gives {ball} a score of {seen.score:.3f} and as much to {seen.as_high} "
+            "other places of that lung: it does not tell them apart",
             Exit.BELOW_STANDARD,
         )
     ratio = seen.diameter_mm / seen.ball_mm
