@@ -119,6 +119,9 @@ class Referee:
                 "triton": self._address,
                 "least_score": 0.0,
                 "most_nodules": MOST_MARKS,
+                # One version is judged, whatever else the environment runs beside it.
+                "canary_version": None,
+                "shadow_version": None,
                 "deadline_seconds": _LIMIT_SECONDS,
                 "request_seconds": _LIMIT_SECONDS,
             }
