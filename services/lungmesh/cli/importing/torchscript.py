@@ -38,13 +38,13 @@ def to_onnx(path: Path, tile: tuple[int, int, int], out: Path) -> None:
         network = torch.jit.load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError, OSError) as error:
         raise BadInput(
-            f"{path.name} is not TorchScript ({first_line(error)}): a checkpoint of weights alone "
-            "holds no network, so export it with torch.jit.script or torch.onnx.export"
+            f"{path.name} is not TorchScript: a checkpoint of weights alone holds no network, so "
+            "export it with torch.jit.script or torch.onnx.export"
         ) from error
 
-    def flat(image: Any) -> Any:
-        return tuple(_tensors(network(image)))
-
+    # A module, because a trace only knows what is registered in one.
+    flat = type("Flat", (torch.nn.Module,), {"forward": _forward})()
+    flat.network = network
     image = torch.zeros(1, 1, *tile)
     try:
         with torch.no_grad():
@@ -60,7 +60,14 @@ def to_onnx(path: Path, tile: tuple[int, int, int], out: Path) -> None:
                 output_names=names,
             )
     except Exception as error:
-        raise BadInput(f"{path.name} cannot be converted to ONNX: {first_line(error)}") from error
+        raise BadInput(
+            f"{path.name} cannot be converted to ONNX ({first_line(error)}): use torch.onnx.export "
+            "where its Python code is, and import that file"
+        ) from error
+
+
+def _forward(self: Any, image: Any) -> Any:
+    return tuple(_tensors(self.network(image)))
 
 
 def _tensors(answer: Any) -> list[Any]:
