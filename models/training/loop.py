@@ -21,6 +21,8 @@ _WARM_UP = 0.03
 # Where the cosine ends, as a share of the peak.
 _FLOOR = 0.02
 _CLIP_NORM = 2.0
+# Batches that settle the normalisation at the end.
+_SETTLING = 40
 # So late the validation at the end is near enough.
 _LAST_LOOK = 0.97
 
@@ -182,6 +184,7 @@ def train(
                 "data_share": data_seconds / spent,
             }
             log.write(row | running.take() | figures)
+    _settle(averaged, batches, losses, settings)
     spent = time.monotonic() - started
     figures = _validated(averaged, validate, settings)
     _save(settings, network, averaged, optimizer, step, figures)
@@ -204,6 +207,20 @@ def _average(averaged: torch.nn.Module, network: torch.nn.Module, decay: float) 
     for name, kept in averaged.state_dict().items():
         if kept.is_floating_point():
             kept.lerp_(new[name], 1 - decay)
+
+
+def _settle(
+    averaged: torch.nn.Module, batches: Batches, losses: Losses, settings: LoopSettings
+) -> None:
+    """Measure the statistics of the normalisation again: averaged weights have others."""
+    norms = [part for part in averaged.modules() if isinstance(part, torch.nn.BatchNorm3d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    averaged.train()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+        for _ in range(_SETTLING):
+            losses(averaged, batches())
 
 
 def _validated(

@@ -21,6 +21,11 @@ Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Triple = tuple[float, float, float]
 _LUNG_HU = -860.0
+# What lies in soft tissue nobody sees: a nodule must lie in lung that holds air by this share, and
+# within the closed lungs by that one.
+_AERATED_HU = -500.0
+_LEAST_SEEN = 0.65
+_LEAST_INSIDE = 0.6
 # Above this the host is soft tissue, which ground glass does not brighten.
 _TISSUE_HU = 30.0
 
@@ -115,8 +120,9 @@ def plant(
     whole = np.clip(0.5 - distance / fine.step, 0, 1)
     total = fine.averaged(whole) * inside
     volume = float(total.sum() * np.prod(spacing))
+    aerated = float((total * (image[box] < _AERATED_HU)).sum() * np.prod(spacing))
     intended = np.pi / 6 * diameter_mm**3
-    if volume < 0.6 * intended:
+    if volume < _LEAST_INSIDE * intended or aerated < _LEAST_SEEN * volume:
         return None
     core = _core(distance, diameter_mm, fine, random) if kind == "part_solid" else None
     solid = np.zeros_like(total)
