@@ -22,6 +22,9 @@ from lungmesh.detection.nms import one_each
 Floats = npt.NDArray[np.float32]
 # Looked at, of a CT: more peaks than any lung has places.
 _MOST_PEAKS = 1000
+# Nearer than this share of the larger diameter, two peaks are one: little, so that a wide false one
+# hides no nodule beside it before the reducer has seen both.
+_NEAR_SHARE = 0.25
 # What a network may answer for a size, mm.
 _DIAMETERS_MM = (1.0, 80.0)
 
@@ -88,7 +91,7 @@ class Heatmap:
             )
             diameter = float(np.clip(np.exp(min(size, 10.0)), *_DIAMETERS_MM))
             found.append(Candidate((z, y, x), diameter, float(value)))
-        return one_each(found, self.grid_mm, _MOST_PEAKS)
+        return one_each(found, self.grid_mm, _MOST_PEAKS, _NEAR_SHARE)
 
     def _whole(
         self, shape: Shape, answers: Sequence[tuple[Tile, Mapping[str, Array]]]

@@ -84,6 +84,11 @@ def test_candidates_come_in_falling_order_and_none_below_the_least_heat() -> Non
     assert [round(one.place[0]) for one in found] == [50, 20]
 
 
+def test_a_wide_false_candidate_does_not_hide_a_nodule_beside_it() -> None:
+    made = [((30.0, 40.0, 40.0), 24.0, 0.9), ((30.0, 48.0, 40.0), 6.0, 0.6)]
+    assert len(FAMILY.candidates(SHAPE, answers(made))) == 2
+
+
 def test_what_a_tiles_halo_says_does_not_count() -> None:
     # One tile alone answers for its core only.
     ((tile, answer), *_) = answers([((20.0, 20.0, 20.0), 6.0, 0.9)])
