@@ -216,21 +216,20 @@ TEST_SEEDS = range(200, 260)
 
 def cached_lungs(seeds: range) -> list[Host]:
     """Return each real host varied by each seed on voxels of 1 mm; made once, read mapped."""
-    hosts: dict[str, Host] = {}
-    out = []
-    for scan in ("LIDC-IDRI-0001", "LIDC-IDRI-0002"):
-        for seed in seeds:
-            folder = CACHE / f"varied-{scan}-{seed}"
-            if not (folder / "done").is_file():
-                hosts = hosts or {host.name: host for host in real_hosts()}
-                if scan not in hosts:  # LIDC-IDRI-0002 is not on every machine
-                    break
-                _keep(varied(hosts[scan], seed), folder)
-            slice_mm, noise_hu = np.loadtxt(folder / "done")
-            hu, lungs, ignore = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
-            name, spacing = f"{scan}~{seed}", (1.0, 1.0, 1.0)
-            out.append(Host(name, hu, lungs, ignore, spacing, float(slice_mm), float(noise_hu)))
-    return out
+    cubic = (1.0, 1.0, 1.0)
+    return [kept_variant(host, seed, cubic) for host in real_hosts() for seed in seeds]
+
+
+def kept_variant(host: Host, seed: int, spacing: Triple) -> Host:
+    """Return `varied`, from the cache where it was made before."""
+    kind = "varied" if spacing == (1.0, 1.0, 1.0) else "native"
+    folder = CACHE / f"{kind}-{host.name}-{seed}"
+    if not (folder / "done").is_file():
+        _keep(varied(host, seed, spacing), folder)
+    slice_mm, noise_hu = np.loadtxt(folder / "done")
+    hu, lungs, ignore = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+    name = f"{host.name}~{seed}"
+    return Host(name, hu, lungs, ignore, spacing, float(slice_mm), float(noise_hu))
 
 
 _ARRAYS = ("hu", "lungs", "ignore")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from models.training.simulation.hosts import Host, varied
+from models.training.simulation.hosts import Host, kept_variant
 from models.training.simulation.plant import Kind, Planted, plant
 from models.training.simulation.shapes import Shape
 
@@ -75,7 +75,7 @@ def simulated_scan(
     Fewer nodules are planted where the lungs have no free place left.
     """
     random = np.random.default_rng([seed, 0x5CA7])
-    lungs = varied(host, seed, host.spacing) if vary else host
+    lungs = kept_variant(host, seed, host.spacing) if vary else host
     image = lungs.hu.astype(np.float32)
     profile = lungs.profile(float(random.uniform(0.5, 0.75)))
     free = lungs.lungs & ~lungs.ignore
