@@ -45,7 +45,7 @@ class DetectionSettings(BaseSettings):
     in_flight: int = Field(3, ge=1, le=64, description="requests on their way to Triton at once")
     request_seconds: float = Field(60.0, gt=0, description="longest time for one request")
     most_candidates: int = Field(
-        60, ge=1, le=500, description="places of a CT that the reducer looks at, at most"
+        100, ge=1, le=500, description="places of a CT that the reducer looks at, at most"
     )
     least_score: float = Field(
         0.3, ge=0, le=1, description="candidates of a lower detection score are dropped"
