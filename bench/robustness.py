@@ -31,11 +31,14 @@ def main() -> None:
     with referee(chosen) as judge:
         for case in simulated_cases(chosen.scans):
             for name, change in changes.items():
-                results[name].append(judge.read(change(case)))
+                changed = change(case)
+                if changed is None:
+                    continue
+                results[name].append(judge.read(changed))
                 console.print(f"{name}: ", end="")
                 tell_scan(console, results[name][-1])
         peak = judge.triton_peak_mib
-    runs = [Run(True, name, tuple(found), peak) for name, found in results.items()]
+    runs = [Run(True, name, tuple(found), peak) for name, found in results.items() if found]
     console.print(robustness_table(runs))
     for run in runs:
         console.print(segmentation_table(run))

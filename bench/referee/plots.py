@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bench.referee.results import Run
 from bench.referee.scoring import RATES, Froc, Marks, cpm_interval, froc, group_filters, resamples
+from bench.referee.tables import loss
 
 _SIZE = (880, 560)
 _LEFT, _TOP, _RIGHT, _BOTTOM = 70, 50, 250, 60
@@ -163,7 +164,7 @@ def plot_robustness(runs: Sequence[Run], limit: float, path: Path) -> None:
     floor = max(0.0, wholes[0].value - limit)
     chart.draw.line([chart.at(0.4, floor), chart.at(len(runs) + 0.6, floor)], "#c0392b", 2)
     for place, (run, whole) in enumerate(zip(runs, wholes, strict=True), start=1):
-        colour = _COLOURS[0] if whole.value >= floor else _COLOURS[1]
+        colour = _COLOURS[0] if loss(run, runs[0]) <= limit else _COLOURS[1]
         left, right = chart.at(place - 0.3, 0), chart.at(place + 0.3, whole.value)
         chart.draw.rectangle([left[0], right[1], right[0], left[1]], fill=colour)
         chart.draw.line([chart.at(place, whole.low), chart.at(place, whole.high)], _INK, 2)

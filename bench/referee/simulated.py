@@ -44,8 +44,11 @@ def simulated_cases(count: int) -> Iterator[Case]:
         )
 
 
-def conditions() -> dict[str, Callable[[Case], Case]]:
-    """Return what is done to the scans, by name; the first leaves them as they are."""
+def conditions() -> dict[str, Callable[[Case], Case | None]]:
+    """Return what is done to the scans, by name; the first leaves them as they are.
+
+    None comes of a scan that cannot be changed so: its slices are that thick already.
+    """
     return {
         AS_SCANNED: lambda case: case,
         "quarter dose": lambda case: _changed(
@@ -71,8 +74,7 @@ def _changed(case: Case, change: degrade.Degraded) -> Case:
     return moved(case, change, case.slice_mm)
 
 
-def _thick(case: Case, mm: float) -> Case:
-    """Return slices of `mm`; a scan whose slices are that thick already stays as it is."""
+def _thick(case: Case, mm: float) -> Case | None:
     if case.slice_mm >= mm:
-        return case
+        return None
     return moved(case, degrade.thick_slices(case.hu, case.spacing, mm), mm)

@@ -111,8 +111,10 @@ def robustness_table(runs: Sequence[Run]) -> Table:
 
 
 def loss(run: Run, first: Run) -> float:
-    """Return how much CPM a condition costs."""
-    return froc(first.scores).cpm - froc(run.scores).cpm
+    """Return how much CPM a condition costs, on the scans that it has."""
+    names = {scan.name for scan in run.scans}
+    same = [scan.score for scan in first.scans if scan.name in names]
+    return froc(same).cpm - froc(run.scores).cpm
 
 
 def warnings_beyond(run: Run, first: Run) -> list[str]:

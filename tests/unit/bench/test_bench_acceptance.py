@@ -152,3 +152,10 @@ def test_a_warning_that_the_scans_have_anyway_warns_of_no_condition() -> None:
     first = run(warnings=("slice_thickness",))
     lost = run(missed=[0], condition="noise", warnings=("slice_thickness",))
     assert warnings_beyond(lost, first) == []
+
+
+def test_a_condition_that_only_some_scans_can_have_is_compared_on_those() -> None:
+    # The first six scans miss a nodule as they are; only the other six have the condition.
+    first = run(missed=[0], among=6)
+    others = Run(True, "3 mm slices", run(missed=[0]).scans[6:])
+    assert loss(others, first) == pytest.approx(0.25)

@@ -107,6 +107,7 @@ def test_every_condition_gives_a_whole_scan_whose_nodule_keeps_its_volume(
     case: Case, name: str
 ) -> None:
     changed = conditions()[name](case)
+    assert changed is not None
     assert changed.lungs.shape == changed.ignore.shape == changed.hu.shape
     assert changed.hu.dtype == np.int16
     (finding,) = changed.findings
@@ -116,7 +117,10 @@ def test_every_condition_gives_a_whole_scan_whose_nodule_keeps_its_volume(
     assert np.array_equal(changed.hu, case.hu) == (name == AS_SCANNED)
 
 
-def test_a_scan_of_thick_slices_is_not_made_thinner(case: Case) -> None:
+def test_a_scan_of_thick_slices_is_made_thicker_but_not_thinner(case: Case) -> None:
     thick = conditions()["3 mm slices"](case)
-    assert conditions()["2.5 mm slices"](thick) is thick
-    assert conditions()["5 mm slices"](thick).spacing == (5.0, 0.7, 0.7)
+    assert thick is not None
+    assert conditions()["2.5 mm slices"](thick) is None
+    thicker = conditions()["5 mm slices"](thick)
+    assert thicker is not None
+    assert thicker.spacing == (5.0, 0.7, 0.7)
