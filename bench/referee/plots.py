@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,18 @@ from bench.referee.tables import loss
 
 _SIZE = (880, 560)
 _LEFT, _TOP, _RIGHT, _BOTTOM = 70, 50, 250, 60
-_COLOURS = ("#1b4f8f", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#117a8b", "#7b241c", "#5d6d7e")
+# Enough for all, four kinds and four sizes.
+_COLOURS = (
+    "#1b4f8f",
+    "#c0392b",
+    "#1e8449",
+    "#8e44ad",
+    "#b9770e",
+    "#117a8b",
+    "#7b241c",
+    "#5d6d7e",
+    "#d35498",
+)
 _BAND = "#d6e2f0"
 _GRID = "#dddddd"
 _INK = "#222222"
@@ -104,12 +116,10 @@ def plot_froc(run: Run, path: Path) -> None:
         [(rate, f"{rate:g}") for rate in RATES],
         [(tenth / 5, f"{tenth / 5:.1f}") for tenth in range(6)],
     )
-    colours = iter(_COLOURS)
-    for name, keep in group_filters(scores).items():
+    for (name, keep), colour in zip(group_filters(scores).items(), cycle(_COLOURS), strict=False):
         curve: Froc = froc(scores, keep)
         if np.isnan(curve.cpm):
             continue
-        colour = next(colours)
         points = [chart.at(x, y) for x, y in zip(rates, curve.at(rates.tolist()), strict=True)]
         chart.draw.line(points, colour, 4 if name == "all" else 2)
         chart.legend(colour, f"{name.replace('_', ' ')}: {curve.cpm:.2f}")
