@@ -19,7 +19,10 @@ BLUE, RED = (0x1B, 0x4F, 0x8F), (0xC0, 0x39, 0x2B)
 def run(condition: str, score: float | None) -> Run:
     """Return two scans with a nodule of every kind and size, found at a score or missed."""
     outcomes = tuple(Outcome(kind, mm, score) for kind in KINDS for mm in (3.5, 5.0, 7.0, 12.0))
-    errors = tuple(Errors(kind, 7.0, 0.9, 0.1, 0.1, None, None, True) for kind in KINDS)
+    errors = tuple(
+        Errors(kind, mm, 0.9, 0.1, 0.1, None, None, True)
+        for kind, mm in zip(KINDS, (4.0, 6.0, 9.0, 14.0), strict=True)
+    )
     scan = ScanResult("scan", ScanScore(outcomes, (0.5,)), errors, 1.0, (0, 0), ("network 1",))
     return Run(True, condition, (scan, scan))
 
