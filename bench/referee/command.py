@@ -38,12 +38,20 @@ def options(script: str, about: str, scans: int) -> argparse.Namespace:
     parser.add_argument(
         "--real", action="store_true", help="the two real scans and their readers' nodules instead"
     )
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation"),
+        default="test",
+        help="whose shapes: thresholds are chosen on validation, figures are those of test",
+    )
     parser.add_argument("--out", type=Path, help=f"JSON file (out/bench/{script}.json)")
     parser.add_argument(
         "--anew", action="store_true", help="read every scan again, and measure the memory"
     )
     chosen = parser.parse_args()
     name = f"{script}-real" if chosen.real else script
+    if chosen.split == "validation":
+        name += "-validation"
     chosen.out = chosen.out or OUT / f"{name}.json"
     return chosen
 
@@ -63,7 +71,7 @@ def read_all(chosen: argparse.Namespace, console: Console) -> Run:
                     results.append(judge.read(case, ready))
                     tell_scan(console, results[-1])
         else:
-            for case in simulated_cases(chosen.scans):
+            for case in simulated_cases(chosen.scans, chosen.split):
                 results.append(judge.read(case))
                 tell_scan(console, results[-1])
         return Run(not chosen.real, AS_SCANNED, tuple(results), judge.triton_peak_mib)

@@ -11,7 +11,7 @@ from functools import partial
 
 from bench.referee.cases import Case, finding_of, moved
 from models.training.simulation import degrade
-from models.training.simulation.hosts import TEST_SEEDS, real_hosts
+from models.training.simulation.hosts import CHOICE_SEEDS, TEST_SEEDS, real_hosts
 from models.training.simulation.scans import simulated_scan
 from models.training.simulation.shapes import load_shapes
 
@@ -22,15 +22,21 @@ AS_SCANNED = "as scanned"
 SLICES_MM = (2.5, 3.0, 5.0)
 
 
-def simulated_cases(count: int) -> Iterator[Case]:
+def simulated_cases(count: int, split: str = SPLIT) -> Iterator[Case]:
     """Give simulated scans; the same number gives the same scan.
+
+    Parameters
+    ----------
+    split
+        Whose shapes: "test", or "validation", on which thresholds are chosen, in lungs of its own.
 
     Raises DataMissing without the readers' contours, ValueError for more scans than seeds.
     """
-    if not 0 < count <= len(TEST_SEEDS):
-        raise ValueError(f"there are 1 to {len(TEST_SEEDS)} simulated scans, not {count}")
-    hosts, shapes = real_hosts(), load_shapes(SPLIT)
-    for number, seed in enumerate(TEST_SEEDS[:count]):
+    seeds = TEST_SEEDS if split == SPLIT else CHOICE_SEEDS
+    if not 0 < count <= len(seeds):
+        raise ValueError(f"there are 1 to {len(seeds)} simulated scans, not {count}")
+    hosts, shapes = real_hosts(), load_shapes(split)
+    for number, seed in enumerate(seeds[:count]):
         scan = simulated_scan(hosts[number % len(hosts)], shapes, seed, NODULES)
         yield Case(
             name=scan.name,
