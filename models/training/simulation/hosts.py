@@ -208,8 +208,8 @@ def _marked(scan: RealScan) -> Mask:
     return near
 
 
-# Seeds of varied lungs: training, the detector's own validation, the scans that thresholds are chosen
-# on, and the referee's test scans.
+# Seeds of varied lungs: training, the detector's own validation, scans to choose thresholds on, and
+# the referee's test scans.
 TRAIN_SEEDS = range(0, 6)
 VALIDATION_SEEDS = range(100, 101)
 CHOICE_SEEDS = range(120, 130)
