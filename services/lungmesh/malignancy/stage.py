@@ -9,31 +9,41 @@ import numpy as np
 import zarr
 from google.protobuf.message import Message
 
-from lungmesh.malignancy import risk_models, signs
+from lungmesh.malignancy import reader_score, risk_models, signs
+from lungmesh.malignancy.density import density_probabilities
+from lungmesh.malignancy.patch import Finding, Mask, Patch, cubic, found
+from lungmesh.malignancy.reader_score import ReaderModel
 from lungmesh.malignancy.risk_models import Covariates
 from lungmesh.malignancy.settings import MalignancySettings
+from lungmesh.malignancy.shape import measure_shape
 from lungmesh.mesh import Context, Stage
 from lungmesh.mesh.arrays import open_array, read_array
 from lungmesh.v1 import nodule_pb2, study_pb2
 from lungmesh.v1.nodule_pb2 import (
     Assessment,
+    Contribution,
     Nodule,
     NodulesAssessed,
     NodulesDetected,
+    ReaderScore,
     RiskScore,
     Sign,
+    TypeProbability,
 )
 from lungmesh.v1.study_pb2 import ClinicalContext
 from lungmesh.v1.volume_pb2 import ModelVersion, Volume
 
 _UPPER = (nodule_pb2.LOBE_RIGHT_UPPER, nodule_pb2.LOBE_LEFT_UPPER)
 _SIGNS = ModelVersion(name=signs.NAME, version=signs.VERSION)
+_READERS = reader_score.read_model()
+# The one sign that has no measure of its own beside the readers' map.
+_ROUND = "round_shape"
 # Both sexes that Brock knows; for another the score is a range over both.
 _FEMALE = {study_pb2.SEX_FEMALE: 1.0, study_pb2.SEX_MALE: 0.0}
 
 
 class MalignancyStage(Stage):
-    """Measures each nodule's signs and computes the published risk models."""
+    """Measures each nodule's signs, computes the published risk models and the readers' score."""
 
     name = "malignancy"
     consumes = (NodulesDetected,)
@@ -41,6 +51,7 @@ class MalignancyStage(Stage):
     version = "+".join(
         (
             f"{signs.NAME}-{signs.VERSION}",
+            f"{_READERS.name}-{_READERS.version}",
             *(f"{model.name}-{model.version}" for model in risk_models.MODELS),
         )
     )
@@ -59,7 +70,12 @@ class MalignancyStage(Stage):
         assessed = NodulesAssessed(
             study=event.study,
             exam=event.exam,
-            models=[*event.models, _SIGNS, *(_version(model) for model in risk_models.MODELS)],
+            models=[
+                *event.models,
+                _SIGNS,
+                _version(_READERS),
+                *(_version(model) for model in risk_models.MODELS),
+            ],
         )
         volume = event.exam.volume
         hu, lobes = open_array(ctx.blobs, volume.hu), open_array(ctx.blobs, volume.lobes)
@@ -67,24 +83,31 @@ class MalignancyStage(Stage):
             ctx.progress(number / len(event.nodules), "measuring signs")
             mask = read_array(ctx.blobs, nodule.mask.voxels) > 0
             patch = _patch(volume, hu, lobes, nodule, mask)
-            measured = [*signs.measure_signs(patch, contrast), _lobe(nodule)]
+            readers = _READERS.score(measure_shape(patch.nodule, patch.spacing), nodule.type)
+            measured = [
+                *signs.measure_signs(patch, contrast),
+                found(_ROUND, readers.signs[_ROUND]),
+                _lobe(nodule),
+            ]
             # At least itself, also where its own score is too low to be counted.
             known = covariates(event.exam.clinical, nodule, measured, max(counted, 1))
             assessed.nodules.add().CopyFrom(nodule)
             assessed.nodules[-1].assessment.CopyFrom(
                 Assessment(
-                    signs=[
-                        Sign(name=s.name, score=s.score, present=s.present, model=_SIGNS)
-                        for s in measured
-                    ],
+                    signs=[sign_message(sign, readers) for sign in measured],
                     risks=[risk_message(model, known) for model in risk_models.MODELS],
+                    reader_score=reader_message(readers),
+                    densities=[
+                        TypeProbability(type=kind, probability=probability)
+                        for kind, probability in density_probabilities(cubic(patch)).items()
+                    ],
                 )
             )
         return [assessed]
 
 
 def covariates(
-    clinical: ClinicalContext, nodule: Nodule, measured: Sequence[signs.Finding], count: int
+    clinical: ClinicalContext, nodule: Nodule, measured: Sequence[Finding], count: int
 ) -> Covariates:
     """Return what the models ask; what nobody said stays unknown.
 
@@ -132,7 +155,33 @@ def risk_message(model: risk_models.RiskModel, known: Covariates) -> RiskScore:
     )
 
 
-def _version(model: risk_models.RiskModel) -> ModelVersion:
+def sign_message(sign: Finding, readers: reader_score.ReaderScore) -> Sign:
+    """Return a sign as it travels, with the readers' probability where a map was fitted."""
+    return Sign(
+        name=sign.name,
+        score=sign.score,
+        present=sign.present,
+        model=_version(_READERS) if sign.name == _ROUND else _SIGNS,
+        probability=readers.signs.get(sign.name),
+    )
+
+
+def reader_message(score: reader_score.ReaderScore) -> ReaderScore:
+    """Return the readers' score as it travels."""
+    return ReaderScore(
+        model=_version(_READERS),
+        source=_READERS.source,
+        basis=_READERS.basis,
+        probability=score.probability,
+        contributions=[
+            Contribution(feature=part.feature, value=part.value, logit=part.logit)
+            for part in score.contributions
+        ],
+        outside_intended_use=score.outside_intended_use,
+    )
+
+
+def _version(model: risk_models.RiskModel | ReaderModel) -> ModelVersion:
     return ModelVersion(name=model.name, version=model.version)
 
 
@@ -143,14 +192,14 @@ def _quit_years(clinical: ClinicalContext) -> float | None:
     return 0.0 if clinical.HasField("ever_smoker") and not clinical.ever_smoker else None
 
 
-def _lobe(nodule: Nodule) -> signs.Finding:
+def _lobe(nodule: Nodule) -> Finding:
     upper = nodule.lobe in _UPPER
-    return signs.Finding("upper_lobe", float(upper), upper)
+    return Finding("upper_lobe", float(upper), upper)
 
 
 def _patch(
-    volume: Volume, hu: zarr.Array[Any], lobes: zarr.Array[Any], nodule: Nodule, inside: signs.Mask
-) -> signs.Patch:
+    volume: Volume, hu: zarr.Array[Any], lobes: zarr.Array[Any], nodule: Nodule, inside: Mask
+) -> Patch:
     """Read only the box around the nodule; `inside` is its mask on its own box."""
     spacing = tuple(volume.geometry.spacing_mm)[::-1]
     shape = tuple(volume.geometry.size)[::-1]
@@ -170,6 +219,4 @@ def _patch(
         for start, a, count in zip(first, low, size, strict=True)
     )
     mask[inner] = inside
-    return signs.Patch(
-        around, mask, np.asarray(lobes[box]) > 0, (spacing[0], spacing[1], spacing[2])
-    )
+    return Patch(around, mask, np.asarray(lobes[box]) > 0, (spacing[0], spacing[1], spacing[2]))

@@ -65,12 +65,16 @@ class PriorExam:
 
 @dataclass(frozen=True)
 class Sign:
-    """A sign measured from the image; score 0 … 1."""
+    """A sign measured from the image; score 0 … 1.
+
+    `probability` is that readers would rate it so, where a map was fitted to readers.
+    """
 
     name: str
     score: float
     present: bool
     model: Model
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,27 @@ class Risk:
     low: float
     high: float
     missing: tuple[str, ...]
+    outside_intended_use: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one input added to a score's log-odds."""
+
+    feature: str
+    value: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class ReaderScore:
+    """How likely the nodule looks malignant to readers, 0 … 1; no probability of cancer."""
+
+    model: Model
+    source: str
+    basis: str
+    probability: float
+    contributions: tuple[Contribution, ...]
     outside_intended_use: tuple[str, ...]
 
 
@@ -142,6 +167,7 @@ class Nodule:
     detector: Model
     signs: tuple[Sign, ...]
     risks: tuple[Risk, ...]
+    reader_score: ReaderScore | None
     growth: str
     priors: tuple[PriorMatch, ...]
     categories: tuple[Category, ...]

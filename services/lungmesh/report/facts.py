@@ -13,12 +13,14 @@ from pydicom.dataset import Dataset
 from lungmesh.report.content import (
     Category,
     Content,
+    Contribution,
     Exam,
     Model,
     Nodule,
     PriorExam,
     PriorMatch,
     QcFinding,
+    ReaderScore,
     Risk,
     Sign,
 )
@@ -157,6 +159,7 @@ def _models(event: followup_pb2.FollowupUpdated) -> tuple[Model, ...]:
     for nodule in event.nodules:
         named += [nodule.detector, *(sign.model for sign in nodule.assessment.signs)]
         named += [risk.model for risk in nodule.assessment.risks]
+        named.append(nodule.assessment.reader_score.model)
     named += [category.guideline for category in event.exam_categories]
     return tuple(dict.fromkeys(_model(model) for model in named if model.name))
 
@@ -187,7 +190,13 @@ def _prior_exam(prior: followup_pb2.PriorExam) -> PriorExam:
 
 
 def _sign(sign: nodule_pb2.Sign) -> Sign:
-    return Sign(sign.name, _round(sign.score, 2), sign.present, _model(sign.model))
+    return Sign(
+        sign.name,
+        _round(sign.score, 2),
+        sign.present,
+        _model(sign.model),
+        _optional(sign, "probability", 2),
+    )
 
 
 def _risk(risk: nodule_pb2.RiskScore) -> Risk:
@@ -199,6 +208,23 @@ def _risk(risk: nodule_pb2.RiskScore) -> Risk:
         high=_round(risk.high, 3),
         missing=tuple(risk.missing),
         outside_intended_use=tuple(risk.outside_intended_use),
+    )
+
+
+def _reader_score(assessment: nodule_pb2.Assessment) -> ReaderScore | None:
+    if not assessment.HasField("reader_score"):
+        return None
+    score = assessment.reader_score
+    return ReaderScore(
+        model=_model(score.model),
+        source=score.source,
+        basis=score.basis,
+        probability=_round(score.probability, 3),
+        contributions=tuple(
+            Contribution(part.feature, _round(part.value, 3), _round(part.logit, 2))
+            for part in score.contributions
+        ),
+        outside_intended_use=tuple(score.outside_intended_use),
     )
 
 
@@ -246,6 +272,7 @@ def _nodule(nodule: nodule_pb2.Nodule, instance_numbers: dict[str, int]) -> Nodu
         detector=_model(nodule.detector),
         signs=tuple(_sign(sign) for sign in nodule.assessment.signs),
         risks=tuple(_risk(risk) for risk in nodule.assessment.risks),
+        reader_score=_reader_score(nodule.assessment),
         growth=_GROWTH.get(nodule.tracking.growth, "not_evaluable"),
         priors=tuple(_prior_match(prior) for prior in nodule.tracking.priors),
         categories=tuple(_category(category) for category in nodule.categories),

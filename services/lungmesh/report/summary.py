@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from lungmesh.report.content import Category, Content, Model, Nodule, Risk
+from lungmesh.report.content import Category, Content, Model, Nodule, ReaderScore, Risk
 from lungmesh.report.objects import VERSION
 
 
@@ -65,6 +65,7 @@ def _nodule(nodule: Nodule) -> dict[str, Any]:
         "detection_score": nodule.detection_score,
         "signs": [asdict(sign) for sign in nodule.signs],
         "malignancy": [_risk(risk) for risk in nodule.risks],
+        "reader_score": _reader_score(nodule.reader_score),
         "growth": nodule.growth,
         "tracking_uid": nodule.ids["tracking_uid"],
         "priors": [_flat(asdict(prior)) for prior in nodule.priors],
@@ -77,6 +78,8 @@ def _models(nodule: Nodule) -> list[Model]:
     """Return what made the nodule's figures, each once."""
     used = [nodule.detector, *(sign.model for sign in nodule.signs)]
     used += [risk.model for risk in nodule.risks]
+    if nodule.reader_score:
+        used.append(nodule.reader_score.model)
     used += [category.guideline for category in nodule.categories]
     return list(dict.fromkeys(used))
 
@@ -92,6 +95,14 @@ def _risk(risk: Risk) -> dict[str, Any]:
         "missing": risk.missing,
         "outside_intended_use": risk.outside_intended_use,
     }
+
+
+def _reader_score(score: ReaderScore | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    facts = asdict(score)
+    model = facts.pop("model")
+    return {"model": model["name"], "version": model["version"], **facts}
 
 
 def _category(category: Category) -> dict[str, Any]:

@@ -52,6 +52,7 @@ SIGNS = {
     "perifissural": Phrase("perifissural position", "邻近叶间裂"),
     "pleural_retraction": Phrase("pleural retraction", "胸膜凹陷征"),
     "clear_border": Phrase("clear border", "边界清楚"),
+    "round_shape": Phrase("round shape", "类圆形"),
     "smooth_margin": Phrase("smooth margin", "边缘光滑"),
     "cavity": Phrase("cavity", "空洞"),
     "cavitation": Phrase("cavitation", "空洞"),
@@ -60,6 +61,17 @@ SIGNS = {
     "upper_lobe": Phrase("upper lobe", "位于上叶"),
     "solid_component": Phrase("solid component", "实性成分"),
     "emphysema": Phrase("emphysema", "肺气肿"),
+}
+FEATURES = {
+    "diameter_mm": Phrase("diameter", "直径"),
+    "elongation": Phrase("elongation", "延长度"),
+    "flatness": Phrase("flatness", "扁平度"),
+    "notches": Phrase("notches", "切迹"),
+    "protrusions": Phrase("protrusions", "突起"),
+    "outline_fill": Phrase("filling of the outline", "轮廓充盈度"),
+    "outline_lobes": Phrase("lobes of the outline", "轮廓分叶"),
+    "outline_spikes": Phrase("spikes of the outline", "轮廓毛刺"),
+    "nodule_type": Phrase("density type", "密度类型"),
 }
 FACTS = {
     "age": Phrase("age", "年龄"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from lungmesh.report.content import Category, Content, Nodule, PriorExam, Risk, Sign
+from lungmesh.report.content import Category, Content, Nodule, PriorExam, ReaderScore, Risk, Sign
 from lungmesh.report.terms import (
     FACTS,
+    FEATURES,
     GROWTH,
     LOBES,
     NODULE_TYPES,
@@ -25,6 +26,9 @@ NOTICE = Phrase(
     "every finding.",
     "仅供科研与辅助决策，非获批医疗器械；所有结果须由放射科医师确认。",
 )
+
+# So many inputs are named that moved the readers' score most.
+_DRIVERS = 3
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,7 @@ def _nodule(nodule: Nodule, content: Content) -> Section:
             _signs(nodule),
             *_course(nodule),
             *(_risk(risk) for risk in nodule.risks),
+            *_reader_score(nodule),
             *(_nodule_category(category) for category in nodule.categories),
             Phrase(
                 f"Detection score {nodule.detection_score:.3f} "
@@ -236,12 +241,7 @@ def _signs(nodule: Nodule) -> Phrase:
             f"Signs: none present ({assessed.en} were assessed).",
             f"征象：均为阴性（已评估{assessed.zh}）。",
         )
-    listed = _listed(
-        Phrase(
-            f"{named(SIGNS, s.name).en} {s.score:.2f}", f"{named(SIGNS, s.name).zh} {s.score:.2f}"
-        )
-        for s in present
-    )
+    listed = _listed(_scored(sign) for sign in present)
     return Phrase(f"Signs (score 0–1): {listed.en}.", f"征象（评分 0–1）：{listed.zh}。")
 
 
@@ -279,6 +279,36 @@ def _risk(risk: Risk) -> Phrase:
         en += f" (range; unknown: {missing.en})"
         zh += f"（区间；未知：{missing.zh}）"
     return Phrase(en + ".", zh + "。")
+
+
+def _reader_score(nodule: Nodule) -> Iterator[Phrase]:
+    score = nodule.reader_score
+    if score is None:
+        return
+    name, percent = f"{score.model.name} {score.model.version}", f"{score.probability * 100:.1f} %"
+    parts = _listed(
+        Phrase(
+            f"{named(FEATURES, part.feature).en} {part.logit:+.1f}",
+            f"{named(FEATURES, part.feature).zh} {part.logit:+.1f}",
+        )
+        for part in score.contributions[:_DRIVERS]
+    )
+    yield Phrase(
+        f"Looks malignant to readers, {name} ({score.basis}): {percent}; "
+        f"most of it by (log-odds): {parts.en}.",
+        f"阅片医师评为恶性的可能（{name}，依据医师意见训练，未经病理验证）：{percent}；"
+        f"主要依据（对数优势）：{parts.zh}。",
+    )
+    rated = [sign for sign in nodule.signs if sign.probability is not None]
+    if rated:
+        listed = _listed(
+            Phrase(
+                f"{named(SIGNS, sign.name).en} {sign.probability:.0%}",
+                f"{named(SIGNS, sign.name).zh} {sign.probability:.0%}",
+            )
+            for sign in rated
+        )
+        yield Phrase(f"Readers would see: {listed.en}.", f"阅片医师判为阳性的概率：{listed.zh}。")
 
 
 def _nodule_category(category: Category) -> Phrase:
@@ -327,7 +357,10 @@ def _limits(content: Content) -> Iterator[Phrase]:
     yield NOTICE
     outside: dict[tuple[str, str], list[str]] = {}
     for nodule in content.nodules:
-        for risk in nodule.risks:
+        scores: list[Risk | ReaderScore] = [*nodule.risks]
+        if nodule.reader_score:
+            scores.append(nodule.reader_score)
+        for risk in scores:
             for reason in risk.outside_intended_use:
                 name = f"{risk.model.name} {risk.model.version}"
                 outside.setdefault((name, reason), []).append(str(nodule.number))

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lungmesh.malignancy.signs import Finding, Patch, measure_signs
+from lungmesh.malignancy.patch import Finding, Patch
+from lungmesh.malignancy.signs import measure_signs
 
 GRIDS = [(1.0, 0.7, 0.7), (2.5, 0.7, 0.7), (1.25, 0.9, 0.9)]
 EXTENT_MM = 52.0

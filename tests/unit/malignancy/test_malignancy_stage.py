@@ -26,8 +26,14 @@ SIGNS = {
     "calcification",
     "fat",
     "juxtapleural",
+    "pleural_retraction",
+    "vacuole",
+    "air_bronchogram",
+    "round_shape",
     "upper_lobe",
 }
+# Those that a map to readers' ratings was fitted for.
+RATED = {"spiculation", "lobulation", "clear_border", "round_shape"}
 KNOWN = ClinicalContext(
     age_years=62,
     sex=study_pb2.SEX_FEMALE,
@@ -91,13 +97,55 @@ def test_each_nodule_gets_every_sign_and_all_five_models(
             assert score.HasField("probability")
             assert score.low == score.high == score.probability
     named = {model.name for model in assessed.models}
-    assert named >= {"signs-geometric", "Brock", *(model.name for model in detected.models)}
+    assert named >= {
+        "signs-geometric",
+        "malignancy_lidc",
+        "Brock",
+        *(model.name for model in detected.models),
+    }
 
 
 def test_a_dense_ball_in_lung_is_smooth_and_clear(case: Case, detected: NodulesDetected) -> None:
     lower, upper = assess(case, detected).nodules
-    assert present(lower) == {"smooth_margin", "clear_border"}
+    assert present(lower) == {"smooth_margin", "clear_border", "round_shape"}
     assert "upper_lobe" in present(upper)
+
+
+def test_each_nodule_gets_the_readers_score_and_what_drove_it(
+    case: Case, detected: NodulesDetected
+) -> None:
+    large, small = assess(case, detected).nodules
+    for nodule in (large, small):
+        score = nodule.assessment.reader_score
+        assert score.model.name == "malignancy_lidc"
+        assert "not on pathology" in score.basis
+        features = [part.feature for part in score.contributions]
+        assert {"diameter_mm", "nodule_type"} < set(features)
+        assert len(features) == len(set(features))
+        rated = {sign.name for sign in nodule.assessment.signs if sign.HasField("probability")}
+        assert rated == RATED
+    assert large.measurement.volume_mm3 > small.measurement.volume_mm3
+    assert large.assessment.reader_score.probability > small.assessment.reader_score.probability
+
+
+def test_a_calcified_nodule_looks_less_malignant(case: Case, detected: NodulesDetected) -> None:
+    solid = assess(case, detected).nodules[0].assessment.reader_score.probability
+    detected.nodules[0].type = nodule_pb2.NODULE_TYPE_CALCIFIED
+    calcified = assess(case, detected).nodules[0].assessment.reader_score.probability
+    assert calcified < solid
+
+
+def test_densities_are_told_apart_by_their_probabilities(
+    case: Case, detected: NodulesDetected
+) -> None:
+    for nodule in assess(case, detected).nodules:
+        found = {each.type: each.probability for each in nodule.assessment.densities}
+        assert set(found) == {
+            nodule_pb2.NODULE_TYPE_SOLID,
+            nodule_pb2.NODULE_TYPE_PART_SOLID,
+            nodule_pb2.NODULE_TYPE_NON_SOLID,
+        }
+        assert sum(found.values()) == pytest.approx(1)
 
 
 def test_what_detection_said_is_left_alone(case: Case, detected: NodulesDetected) -> None:
