@@ -178,4 +178,4 @@ def _median(values: Sequence[float]) -> float | None:
 def _diameter(share: Share, spacing: Triple) -> float:
     # A frame of nothing, since the outline must not touch the array's faces.
     padded = np.pad(share, 1)
-    return measure_axes(padded >= 0.5, Border(padded, 0.5, 0.0), spacing).mean_mm
+    return measure_axes(padded >= 0.5, Border(padded, 0.5), spacing).mean_mm

@@ -100,7 +100,7 @@ def robustness_table(runs: Sequence[Run]) -> Table:
             run.condition,
             str(findings),
             _interval(cpm_interval(run.scores)),
-            f"{loss(run, runs[0]) * -1:+.2f}" if run is not runs[0] else "",
+            f"{0 - loss(run, runs[0]):+.2f}" if run is not runs[0] else "",
             _number(figures["dice"]),
             _percent(figures["diameter_error"], sign=False),
             _percent(figures["volume_bias"]),
