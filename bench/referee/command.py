@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,8 @@ def finish(console: Console, chosen: argparse.Namespace, runs: list[Run]) -> Non
 
 def start(main: Callable[[], None]) -> None:
     """Run a script; without the training data it says what to do, and `make bench` goes on."""
+    # Ended by a time limit, it must still stop Triton.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()
     except DataMissing as error:
