@@ -28,7 +28,7 @@ from models.training.simulation.lidc import CACHE, ROOT
 _OPSET, _IR = 17, 8
 # Largest difference between ONNX and PyTorch: half precision at the outputs rounds by as much.
 _AGREE = 4e-3
-_TILE = 160
+_TILE = 192
 _MADE_FOR: dict[str, Any] = {
     "purpose": "Decision support for a reader; research use, not a cleared device",
     "age_years": {"min": 18},

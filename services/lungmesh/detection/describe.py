@@ -42,18 +42,18 @@ def describe(judged: Judged, region: Region, hu: Hu, spacing: Triple) -> Finding
         mm along [z, y, x] of the CT.
     """
     cubic = (region.mm, region.mm, region.mm)
-    border = Border(region.share, region.level, 0.0)
+    border = Border(region.share, region.level)
     core = _solid_mask(region)
     solid_mm3 = region.solid_volume_mm3
     enough = solid_mm3 >= min(_LEAST_SOLID_MM3, _LEAST_SOLID_SHARE * region.volume_mm3)
     share = solid_mm3 / region.volume_mm3 if core.any() and enough else 0.0
-    type_ = kind.decide(
+    type_ = kind.classify(
         judged.kinds, min(1.0, share), region.hu.astype(np.float32), region.mask, cubic
     )
     whole = _size(region, region.mask, border, region.volume_mm3, hu.shape, spacing)
     solid = whole if type_ in _WHOLLY_SOLID else None
     if type_ == nodule_pb2.NODULE_TYPE_PART_SOLID:
-        solid = _size(region, core, Border(region.solid, LEVEL, 0.0), solid_mm3, hu.shape, spacing)
+        solid = _size(region, core, Border(region.solid, LEVEL), solid_mm3, hu.shape, spacing)
     else:
         core = np.zeros_like(core)
     labels, start = _labels(region, core, hu.shape, spacing)

@@ -1,4 +1,4 @@
-"""Nodule type and solid part, from the networks and the HU inside the mask."""
+"""Nodule type, from what two networks say and the HU inside the mask."""
 
 from __future__ import annotations
 
@@ -14,20 +14,12 @@ Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 Triple = tuple[float, float, float]
 
-NAME, VERSION = "nodule-type", "1"
+NAME, VERSION = "nodule-type", "2"
 
-# Noise is smoothed away before a voxel is called solid, mm.
+# Noise is smoothed away before a voxel is called calcium or fat, mm.
 _SMOOTHING_MM = 0.7
-# Vessels up to this radius in ground glass are not its solid part, mm.
-_VESSEL_RADIUS_MM = 1.25
-# A ball of 3 mm, mm³: a smaller solid part cannot be told from vessels.
-_LEAST_SOLID_MM3 = 14.1
 # The core leaves out the blurred edge: this deep, or this share of the inner radius when smaller.
 _EDGE_MM, _EDGE_SHARE = 2.0, 0.4
-# Share of the core that is solid in a solid nodule.
-_SOLID_SHARE = 0.75
-# A nodule this small is all blurred edge: its brightest tenth speaks for it.
-_SMALL_RADIUS_MM, _SMALL_SOLID_HU = 3.0, -350.0
 # Calcium: denser than contrast makes soft tissue. Diffuse: most of the nodule. Central: the inner
 # half of its radius.
 _CALCIUM_HU, _DIFFUSE_SHARE = 200.0, 0.5
@@ -40,31 +32,7 @@ _LEAST_FIT = 0.05
 _FAT_HU, _FAT_SHARE, _FAT_RADIUS_MM, _EVEN_HU_PER_MM = (-120.0, -40.0), 0.15, 4.0, 40.0
 
 
-def solid_part(hu: Field, mask: Mask, spacing: Triple, above_hu: float) -> Mask:
-    """Return the part of a nodule above a HU, without noise and vessels; possibly empty.
-
-    Parameters
-    ----------
-    hu, mask
-        float32 and bool [z, y, x].
-    spacing
-        mm along [z, y, x].
-    above_hu
-        -300 by CLINICAL section 1.
-    """
-    bright = mask & (smoothed(hu, spacing) > above_hu)
-    depth = ndimage.distance_transform_edt(bright, sampling=spacing)
-    core: Mask = depth > _VESSEL_RADIUS_MM
-    if not core.any():
-        return core
-    around = ndimage.distance_transform_edt(~core, sampling=spacing) <= _VESSEL_RADIUS_MM
-    part: Mask = bright & around
-    if part.sum() * np.prod(spacing) < _LEAST_SOLID_MM3:
-        part[:] = False
-    return part
-
-
-def decide(
+def classify(
     probabilities: Sequence[float], solid_share: float, hu: Field, mask: Mask, spacing: Triple
 ) -> nodule_pb2.NoduleType.ValueType:
     """Return the type from what two networks and the HU say.
@@ -95,47 +63,18 @@ def decide(
     )[1]
     if fit != nodule_pb2.NODULE_TYPE_SOLID:
         return fit
-    depth = ndimage.distance_transform_edt(mask, sampling=spacing)
-    return _solid_kind(smoothed(hu, spacing), mask, depth, spacing, calcified >= _LIKELY)
-
-
-def classify(
-    hu: Field, mask: Mask, solid: Mask, spacing: Triple, above_hu: float
-) -> nodule_pb2.NoduleType.ValueType:
-    """Return solid, part-solid, non-solid, calcified or fat-containing.
-
-    Parameters
-    ----------
-    solid
-        The `solid_part` of the mask.
-    above_hu
-        The HU it was taken above.
-
-    Calcified means the benign patterns that can be measured: diffuse and central calcification.
-    """
-    smooth = smoothed(hu, spacing)
-    depth = ndimage.distance_transform_edt(mask, sampling=spacing)
-    radius = float(depth.max())
-    core = depth > min(_EDGE_MM, _EDGE_SHARE * radius)
-    if radius < _SMALL_RADIUS_MM:
-        is_solid = float(np.percentile(hu[mask], 90)) > _SMALL_SOLID_HU
-    else:
-        is_solid = float(np.mean(smooth[core] > above_hu)) >= _SOLID_SHARE
-    if not is_solid:
-        return (
-            nodule_pb2.NODULE_TYPE_PART_SOLID if solid.any() else nodule_pb2.NODULE_TYPE_NON_SOLID
-        )
-    return _solid_kind(smooth, mask, depth, spacing, likely_calcified=False)
+    return _solid_kind(hu, mask, spacing, calcified >= _LIKELY)
 
 
 def _solid_kind(
-    smooth: Field,
-    mask: Mask,
-    depth: npt.NDArray[np.float64],
-    spacing: Triple,
-    likely_calcified: bool,
+    hu: Field, mask: Mask, spacing: Triple, likely_calcified: bool
 ) -> nodule_pb2.NoduleType.ValueType:
-    """Tell calcified and fat-containing nodules from other solid ones by their HU."""
+    """Tell calcified and fat-containing nodules from other solid ones by their HU.
+
+    Calcified means the benign patterns that can be measured: diffuse and central calcification.
+    """
+    smooth = ndimage.gaussian_filter(hu, [_SMOOTHING_MM / mm for mm in spacing])
+    depth = ndimage.distance_transform_edt(mask, sampling=spacing)
     radius = float(depth.max())
     calcium = smooth > _CALCIUM_HU
     centre = depth > 0.5 * radius
@@ -143,7 +82,6 @@ def _solid_kind(
     if calcium[mask].mean() > wanted or calcium[centre].mean() > wanted:
         return nodule_pb2.NODULE_TYPE_CALCIFIED
     if radius >= _FAT_RADIUS_MM:
-        # The core again: fat at the edge is blur.
         core = depth > min(_EDGE_MM, _EDGE_SHARE * radius)
         slope = np.sqrt(sum(part**2 for part in np.gradient(smooth, *spacing)))
         low, high = _FAT_HU
@@ -151,9 +89,3 @@ def _solid_kind(
         if fat[core].mean() > _FAT_SHARE:
             return nodule_pb2.NODULE_TYPE_FAT_CONTAINING
     return nodule_pb2.NODULE_TYPE_SOLID
-
-
-def smoothed(hu: Field, spacing: Triple) -> Field:
-    """Return the HU without noise, as the solid part is read from them."""
-    smooth: Field = ndimage.gaussian_filter(hu, [_SMOOTHING_MM / mm for mm in spacing])
-    return smooth

@@ -1,8 +1,8 @@
-"""Measurements of a segmented nodule: axes, volume, density, shape.
+"""Measurements of a segmented nodule: axes, density, mass, shape.
 
-Sizes follow the image, not the voxels: the border runs where the HU crosses half-way between nodule
-and lung, interpolated between voxel centres, and a voxel on the border counts by its share. Where a
-border was drawn by shape (a vessel or the chest wall goes on behind it) it runs between the voxels.
+Sizes follow what the voxels hold of the nodule, not the voxels: the border runs where their share
+crosses the region's level, interpolated between voxel centres. Where another nodule goes on behind
+the border it runs between the voxels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Field = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Triple = tuple[float, float, float]
 
-NAME, VERSION = "nodule-measurements", "1"
+NAME, VERSION = "nodule-measurements", "2"
 PERCENTILES = (5, 25, 50, 75, 95)
 
 
@@ -31,22 +31,14 @@ class Border:
 
     Attributes
     ----------
-    hu
-        float32 [z, y, x]: the image that the border is read from.
+    share
+        float32 [z, y, x]: how much of each voxel is of the region, 0 … 1.
     level
-        HU of the border: half-way between the region and what is around it.
-    outside
-        HU around the region, below `level`.
+        The share at which it ends.
     """
 
-    hu: Field
+    share: Field
     level: float
-    outside: float
-
-    def share(self) -> Field:
-        """Return how much of each voxel the region fills, 0 … 1, were every voxel on its border."""
-        share: Field = np.clip((self.hu - self.outside) / (2 * (self.level - self.outside)), 0, 1)
-        return share
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ def measure_axes(mask: Mask, border: Border, spacing: Triple) -> Axes:
     _, dy, dx = spacing
     best: tuple[float, int, Floats, int, int] | None = None
     for z in np.flatnonzero(mask.any(axis=(1, 2))):
-        points = _outline(mask[z], border.hu[z], border.level) * (dy, dx)
+        points = _outline(mask[z], border.share[z], border.level) * (dy, dx)
         points = _corners(points)
         apart = squareform(pdist(points))
         one, other = np.unravel_index(int(apart.argmax()), apart.shape)
@@ -132,11 +124,6 @@ def measure_axes(mask: Mask, border: Border, spacing: Triple) -> Axes:
         long_ends=(place(points[first]), place(points[second])),
         short_ends=(place(ends[0]), place(ends[1])),
     )
-
-
-def measure_volume(mask: Mask, border: Border, spacing: Triple) -> float:
-    """Return the volume, mm³: voxels on the border count by their share."""
-    return float(_filled(mask, border).sum(dtype=np.float64) * np.prod(spacing))
 
 
 def measure_density(mask: Mask, hu: npt.NDArray[np.floating | np.integer]) -> Density:
@@ -170,20 +157,13 @@ def sphericity(mask: Mask, border: Border, spacing: Triple) -> float:
 
 def _filled(mask: Mask, border: Border) -> Field:
     """Return each voxel's share of the region: 1 deep inside, 0 outside, between on the border."""
-    share = border.share()
-    inner = ndimage.binary_erosion(mask)
-    rim = ndimage.binary_dilation(mask) & ~mask
-    filled = np.zeros(mask.shape, np.float32)
-    filled[inner] = 1
-    edge = mask & ~inner
-    # Inside by shape though not by HU (a filled hole): whole.
-    filled[edge] = np.where(share[edge] < 0.5, 1, share[edge])
-    # Outside by shape though not by HU (a vessel cut off): nothing.
-    filled[rim] = np.where(share[rim] < 0.5, share[rim], 0)
+    filled: Field = np.clip(border.share / (2 * border.level), 0, 1)
+    filled[ndimage.binary_erosion(mask)] = 1
+    filled[~ndimage.binary_dilation(mask)] = 0
     return filled
 
 
-def _outline(mask: Mask, hu: Field, level: float) -> Floats:
+def _outline(mask: Mask, share: Field, level: float) -> Floats:
     """Return where the border crosses the lines between neighbouring pixels, (n, 2) [y, x]."""
     found = []
     for axis in (0, 1):
@@ -192,11 +172,11 @@ def _outline(mask: Mask, hu: Field, level: float) -> Floats:
             index = np.argwhere(mask & ~outside)
             step = np.zeros(2, int)
             step[axis] = sign
-            inner = hu[tuple(index.T)]
-            outer = hu[tuple((index + step).T)]
-            by_hu = (inner >= level) & (outer < level)
-            share = np.where(by_hu, (inner - level) / np.where(by_hu, inner - outer, 1), 0.5)
-            found.append(index + share[:, None] * step)
+            inner = share[tuple(index.T)]
+            outer = share[tuple((index + step).T)]
+            falls = (inner >= level) & (outer < level)
+            part = np.where(falls, (inner - level) / np.where(falls, inner - outer, 1), 0.5)
+            found.append(index + part[:, None] * step)
     return np.concatenate(found).astype(np.float64)
 
 

@@ -23,7 +23,7 @@ class DetectionSettings(BaseSettings):
     shared_memory: Literal["auto", "off"] = Field(
         "auto", description="auto: tensors by shared memory where Triton runs on this node"
     )
-    network: str = Field("nodule_blobs", description="name of the detector on Triton")
+    network: str = Field("nodule_detector", description="name of the detector on Triton")
     network_version: str = Field("1", pattern=_VERSION, description="its version")
     reducer: str = Field("nodule_reducer", description="name of the reducer on Triton")
     reducer_version: str = Field("1", pattern=_VERSION, description="its version")
@@ -47,16 +47,14 @@ class DetectionSettings(BaseSettings):
     most_candidates: int = Field(
         100, ge=1, le=500, description="places of a CT that the reducer looks at, at most"
     )
+    # One false positive a scan on the simulated validation split.
     least_score: float = Field(
-        0.3, ge=0, le=1, description="candidates of a lower detection score are dropped"
+        0.6, ge=0, le=1, description="candidates of a lower detection score are dropped"
     )
     least_diameter_mm: float = Field(
         2.5, ge=0, le=30, description="nodules of a smaller mean diameter are dropped"
     )
     most_nodules: int = Field(12, ge=1, le=200, description="nodules given out at most")
-    solid_above_hu: float = Field(
-        -300.0, ge=-600, le=0, description="where the solid part of a subsolid nodule begins, HU"
-    )
     concurrency: int = Field(
         1, ge=1, le=16, description="studies handled at once; each holds its volume in memory"
     )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry
 
-from lungmesh.detection import blobs, kind, lineup, measure, region
+from lungmesh.detection import kind, lineup, measure, region
 from lungmesh.detection.compare import Comparisons, agreement, reading
 from lungmesh.detection.find import Limits, Lineup, find_nodules
 from lungmesh.detection.finding import Finding
@@ -83,7 +83,6 @@ class DetectionStage(Stage):
                 f"{settings.canary_version or ''}@{settings.canary_share:g}",
                 f"{settings.most_candidates}/{settings.least_score:g}",
                 f"{settings.least_diameter_mm:g}/{settings.most_nodules}",
-                f"{settings.solid_above_hu:g}",
             )
         )
         self.concurrency = settings.concurrency
@@ -97,8 +96,6 @@ class DetectionStage(Stage):
         ctx.progress(0.02, "reading the volume")
         scan = await asyncio.to_thread(_read, event, ctx)
         settings = self._settings
-        if settings.network == blobs.NETWORK:
-            return [await self._by_blobs(scan, ctx)]
         chosen, others = self._readers(event.study.study_id)
         async with connected(
             settings.triton,
@@ -198,24 +195,8 @@ class DetectionStage(Stage):
 
     def _models(self, networks: Lineup) -> list[volume_pb2.ModelVersion]:
         """Return all that made the figures."""
-        if networks.detector.name == blobs.NETWORK:
-            pairs = [(blobs.NETWORK, networks.detector.version), *blobs.RULES]
-        else:
-            pairs = [
-                *((one.name, one.version) for one in networks.networks),
-                *_RULES,
-            ]
+        pairs = [*((one.name, one.version) for one in networks.networks), *_RULES]
         return [volume_pb2.ModelVersion(name=name, version=version) for name, version in pairs]
-
-    async def _by_blobs(self, scan: _Scan, ctx: Context) -> nodule_pb2.NodulesDetected:
-        findings = await blobs.find(self._settings, scan.hu, scan.lobes, scan.spacing, ctx.progress)
-        nodules = await asyncio.to_thread(self._nodules, ctx, scan, self._in_service, findings)
-        return nodule_pb2.NodulesDetected(
-            study=scan.event.study,
-            exam=scan.event,
-            nodules=nodules,
-            models=self._models(self._in_service),
-        )
 
 
 def _read(event: volume_pb2.VolumeReady, ctx: Context) -> _Scan:

@@ -201,7 +201,7 @@ def first_level(network: Path, **changes: Any) -> dict[str, Any]:
         ({"axes": "RAL"}, "must name one of R and L"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
         ({"name": "My Net"}, "name: String should match"),
-        ({"name": "nodule_blobs"}, "is a model that lungmesh brings"),
+        ({"name": "nodule_detector"}, "is a model that lungmesh brings"),
         ({"window": {"low": 300, "high": -1024}}, "window: low must be below high"),
         ({"spacing_mm": [1, 1]}, "spacing_mm.2: Field required"),
         ({"multiple": 32}, "must be multiples of 32"),

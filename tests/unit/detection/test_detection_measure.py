@@ -12,14 +12,9 @@ from lungmesh.detection.measure import (
     mass_mg,
     measure_axes,
     measure_density,
-    measure_volume,
     sphericity,
 )
 
-INSIDE, OUTSIDE = 40.0, -850.0
-LEVEL = (INSIDE + OUTSIDE) / 2
-# Diameter in mm and volume of the ball in mm³, from CLINICAL section 1.
-BALLS = [(6, 113.1), (8, 268.1), (10, 523.6), (15, 1767.1), (20, 4188.8), (30, 14137.2)]
 Triple = tuple[float, float, float]
 
 
@@ -41,18 +36,7 @@ def ellipsoid(
     ) <= 1
     size = [2 * n + 1 for n in half]
     share = inside.reshape(size[0], fine, size[1], fine, size[2], fine).mean(axis=(1, 3, 5))
-    hu = (OUTSIDE + (INSIDE - OUTSIDE) * share).astype(np.float32)
-    return share >= 0.5, Border(hu, LEVEL, OUTSIDE)
-
-
-@pytest.mark.parametrize("spacing", [(1.0, 0.7, 0.7), (1.25, 0.68, 0.68), (0.6, 0.6, 0.6)])
-@pytest.mark.parametrize(("diameter", "volume"), BALLS)
-def test_a_ball_has_its_volume_within_3_percent(
-    diameter: float, volume: float, spacing: Triple
-) -> None:
-    radius = diameter / 2
-    mask, border = ellipsoid((radius, radius, radius), spacing)
-    assert measure_volume(mask, border, spacing) == pytest.approx(volume, rel=0.03)
+    return share >= 0.5, Border(share.astype(np.float32), 0.5)
 
 
 @settings(max_examples=20, deadline=None)
@@ -71,9 +55,6 @@ def test_a_balls_axes_are_its_diameter_wherever_it_lies_on_the_grid(
     # Thick slices blur the border and miss the equator by up to half a slice.
     assert axes.mean_mm == pytest.approx(2 * radius, abs=0.5 * dx + 0.25 * dz)
     assert axes.short_mm <= axes.long_mm + 1e-9
-    assert measure_volume(mask, border, spacing) == pytest.approx(
-        4 / 3 * np.pi * radius**3, rel=0.06
-    )
 
 
 def test_long_and_short_axis_of_an_ellipsoid_are_perpendicular_on_one_slice() -> None:
@@ -110,4 +91,4 @@ def test_density_and_mass() -> None:
 def test_an_empty_mask_has_no_axes() -> None:
     mask = np.zeros((3, 3, 3), bool)
     with pytest.raises(ValueError, match="empty mask"):
-        measure_axes(mask, Border(np.zeros((3, 3, 3), np.float32), LEVEL, OUTSIDE), (1, 1, 1))
+        measure_axes(mask, Border(np.zeros((3, 3, 3), np.float32), 0.5), (1, 1, 1))
