@@ -58,8 +58,13 @@ class _Reduce(nn.Module):
         self.network = network
 
     def forward(self, hu: Tensor) -> tuple[Tensor, Tensor]:
+        # The mean of the crop and its mirror image is surer than either.
         nodule, kind = self.network(hu)
-        return torch.sigmoid(nodule), torch.softmax(kind, 1)
+        other, kind_of_other = self.network(hu.flip(-1))
+        return (
+            (torch.sigmoid(nodule) + torch.sigmoid(other)) / 2,
+            (torch.softmax(kind, 1) + torch.softmax(kind_of_other, 1)) / 2,
+        )
 
 
 class _Segment(nn.Module):

@@ -47,7 +47,7 @@ class DetectionSettings(BaseSettings):
     most_candidates: int = Field(
         100, ge=1, le=500, description="places of a CT that the reducer looks at, at most"
     )
-    # One false positive a scan on the simulated validation split.
+    # Below one false positive a scan on the simulated validation split.
     least_score: float = Field(
         0.6, ge=0, le=1, description="candidates of a lower detection score are dropped"
     )
