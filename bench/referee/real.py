@@ -79,10 +79,7 @@ def consensus(group: list[Annotation], origin_z: float, shape: tuple[int, ...]) 
     """
     votes = np.zeros(shape, np.uint8)
     for one in group:
-        z = round((one.origin[0] - origin_z) / one.spacing[0])
-        start = (z, one.origin[1], one.origin[2])
-        where = tuple(slice(a, a + n) for a, n in zip(start, one.mask.shape, strict=True))
-        votes[where] += one.mask
+        votes[one.box(origin_z)] += one.mask
     half: Mask = 2 * votes.astype(int) >= len(group)
     return half
 

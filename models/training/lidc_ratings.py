@@ -124,13 +124,7 @@ def measured(groups: list[list[Annotation]]) -> Rated:
 
 def consensus_mask(group: list[Annotation]) -> Mask:
     """Return what at least half of the readers hold to be nodule, bool [z, y, x] on their grid."""
-    spacing = group[0].spacing[0]
-    first = np.array(
-        [
-            (round((one.origin[0] - group[0].origin[0]) / spacing), one.origin[1], one.origin[2])
-            for one in group
-        ]
-    )
+    first = np.array([one.start(group[0].origin[0]) for one in group])
     low = first.min(axis=0)
     size = np.max([at + one.mask.shape for at, one in zip(first, group, strict=True)], axis=0) - low
     votes = np.zeros(size)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from models.training.simulation.hosts import Host
-from models.training.simulation.plant import Kind, Planted, Profile, plant
+from models.training.simulation.plant import KINDS, Planted, Profile, plant
 from models.training.simulation.scans import LEAST_MM
 from models.training.simulation.shapes import Shape
 
@@ -19,7 +19,7 @@ Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 SIZE = 64
-_KINDS: tuple[Kind, ...] = ("solid", "part_solid", "ground_glass", "calcified")
+# Of the kinds, in the order of KINDS.
 _SHARES = (0.5, 0.15, 0.28, 0.07)
 _MOST_MM = 30.0
 
@@ -86,7 +86,7 @@ class Patches:
         if choices is None:
             return nodules
         for _ in range(int(random.choice((0, 3, 5, 8)))):
-            kind = _KINDS[int(random.choice(4, p=_SHARES))]
+            kind = KINDS[int(random.choice(len(KINDS), p=_SHARES))]
             span = np.log(_MOST_MM / LEAST_MM[kind])
             diameter = LEAST_MM[kind] * float(np.exp(span * random.random() ** 1.4))
             pool = choices[int(random.choice(3, p=(0.45, 0.3, 0.25)))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,14 @@ _SMALL_MARKS = {
 }
 # Room around the lungs, mm.
 _MARGIN_MM = 14.0
+# Seeds of varied lungs: training, the detector's own validation, scans to choose thresholds on, and
+# the referee's test scans.
+TRAIN_SEEDS = range(0, 6)
+VALIDATION_SEEDS = range(100, 101)
+CHOICE_SEEDS = range(120, 130)
+TEST_SEEDS = range(200, 260)
+# What is kept of a varied host beside its numbers.
+_ARRAYS = ("hu", "lungs", "ignore")
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,9 @@ class Host:
         return Profile((float(np.sqrt(averaged)), sigma_mm, sigma_mm), self.noise_hu)
 
 
-def real_hosts() -> list[Host]:
-    """Return the real scans with their lungs, on their own grids; cached."""
+@cache
+def real_hosts() -> tuple[Host, ...]:
+    """Return the real scans with their lungs, on their own grids; unpacked once a process."""
     hosts = []
     for scan in real_scans():
         path = CACHE / f"host-{scan.patient}.npz"
@@ -91,7 +101,7 @@ def real_hosts() -> list[Host]:
                 scan.patient, scan.hu, lungs, ignore, scan.spacing, scan.spacing[0], noise(scan.hu)
             )
         )
-    return hosts
+    return tuple(hosts)
 
 
 def noise(hu: Hu) -> float:
@@ -198,22 +208,11 @@ def _marked(scan: RealScan) -> Mask:
     away = np.ones(scan.hu.shape, bool)
     for found in read_annotations(scan.patient):
         for one in found:
-            z = round((one.origin[0] - scan.origin_z) / scan.spacing[0])
-            start = (z, one.origin[1], one.origin[2])
-            where = tuple(slice(a, a + n) for a, n in zip(start, one.mask.shape, strict=True))
-            away[where] &= ~one.mask
+            away[one.box(scan.origin_z)] &= ~one.mask
     for z_mm, row, column in _SMALL_MARKS.get(scan.patient, ()):
         away[round((z_mm - scan.origin_z) / scan.spacing[0]), row, column] = False
     near: Mask = ndimage.distance_transform_edt(away, sampling=scan.spacing) <= _IGNORE_MM
     return near
-
-
-# Seeds of varied lungs: training, the detector's own validation, scans to choose thresholds on, and
-# the referee's test scans.
-TRAIN_SEEDS = range(0, 6)
-VALIDATION_SEEDS = range(100, 101)
-CHOICE_SEEDS = range(120, 130)
-TEST_SEEDS = range(200, 260)
 
 
 def cached_lungs(seeds: range) -> list[Host]:
@@ -232,9 +231,6 @@ def kept_variant(host: Host, seed: int, spacing: Triple) -> Host:
     hu, lungs, ignore = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
     name = f"{host.name}~{seed}"
     return Host(name, hu, lungs, ignore, spacing, float(slice_mm), float(noise_hu))
-
-
-_ARRAYS = ("hu", "lungs", "ignore")
 
 
 def _keep(host: Host, folder: Path) -> None:

@@ -89,6 +89,17 @@ class Annotation:
             ]
         )
 
+    def start(self, first_z: float) -> tuple[int, int, int]:
+        """Return the index [z, y, x] of `mask` on the whole scan, whose slices begin at a z, mm."""
+        return round((self.origin[0] - first_z) / self.spacing[0]), self.origin[1], self.origin[2]
+
+    def box(self, first_z: float) -> tuple[slice, slice, slice]:
+        """Return where `mask` lies on the whole scan, whose slices begin at a z, mm."""
+        z, y, x = (
+            slice(at, at + n) for at, n in zip(self.start(first_z), self.mask.shape, strict=True)
+        )
+        return z, y, x
+
     @property
     def diameter_mm(self) -> float:
         """Diameter of the ball of the same volume."""
@@ -249,7 +260,7 @@ def real_scans() -> list[RealScan]:
     """Return LIDC-IDRI-0001, and LIDC-IDRI-0002 where ../shared has it."""
     from lungmesh.demo import case
 
-    hu, grid = case._read_volume()
+    hu, grid = case.read_volume()
     scans = [RealScan("LIDC-IDRI-0001", hu, grid.spacing[::-1], float(grid.origin[2]))]
     archive = SHARED / "LIDC-IDRI-0002.tar.xz"
     if archive.is_file():

