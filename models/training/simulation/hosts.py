@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from models.training.simulation.degrade import measured_noise
 from models.training.simulation.lidc import CACHE, RealScan, read_annotations, real_scans
 from models.training.simulation.plant import Profile
 
@@ -96,20 +97,11 @@ def real_hosts() -> tuple[Host, ...]:
             lungs, ignore = _lungs(scan), _marked(scan)
             CACHE.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(path, lungs=lungs, ignore=ignore)
+        noise_hu = measured_noise(scan.hu, scan.spacing, lungs).tissue_hu
         hosts.append(
-            Host(
-                scan.patient, scan.hu, lungs, ignore, scan.spacing, scan.spacing[0], noise(scan.hu)
-            )
+            Host(scan.patient, scan.hu, lungs, ignore, scan.spacing, scan.spacing[0], noise_hu)
         )
     return tuple(hosts)
-
-
-def noise(hu: Hu) -> float:
-    """Return the noise of soft tissue: the robust spread between neighbouring rows over √2."""
-    part = hu[:: max(1, len(hu) // 20)].astype(np.float32)
-    step = part[:, 2:, :] - part[:, :-2, :]
-    tissue = (np.abs(part[:, 2:, :] - 40) < 60) & (np.abs(part[:, :-2, :] - 40) < 60)
-    return float(1.4826 * np.median(np.abs(step[tissue])) / np.sqrt(2)) if tissue.any() else 20.0
 
 
 def varied(host: Host, seed: int, spacing: Triple = (1.0, 1.0, 1.0)) -> Host:
