@@ -13,8 +13,10 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from lungmesh.mesh.geometry import Grid
+from lungmesh.v1 import followup_pb2
+from lungmesh.v1.followup_pb2 import RegistrationMethod
 
-RULES = ("lung-mask-affine-registration", "1")
+RULES = ("lung-registration", "2")
 _COARSE_MM = 4.0
 # Distances farther from the lungs' surface than this say nothing more.
 _REACH_MM = 40.0
@@ -28,14 +30,17 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Exam:
-    """An exam's lobes on their grid.
+    """An exam's voxels and lobes on their grid.
 
     Attributes
     ----------
+    hu
+        int16 [z, y, x], HU; None where only the lobes are at hand.
     lobes
         uint8 [z, y, x]: 0 outside, then the number of the Lobe.
     """
 
+    hu: npt.NDArray[np.int16] | None
     lobes: Labels
     grid: Grid
 
@@ -50,15 +55,24 @@ class Registration:
         now = matrix @ then + shift; shapes (3, 3) and (3,).
     dice
         Overlap of the two lung masks after the map, 0 … 1.
+    inverse_error_mm
+        Median distance in the lungs between a place and where there and back leads.
     """
 
     matrix: Floats
     shift: Floats
+    method: RegistrationMethod.ValueType
     dice: float
+    inverse_error_mm: float
 
     def to_current(self, then: npt.ArrayLike) -> Floats:
         """Map LPS points (…, 3) of the earlier exam, mm, to the current exam."""
         return np.asarray(then, float) @ self.matrix.T + self.shift
+
+    def to_earlier(self, now: npt.ArrayLike) -> Floats:
+        """Map LPS points (…, 3) of the current exam, mm, to the earlier exam."""
+        back: Floats = (np.asarray(now, float) - self.shift) @ np.linalg.inv(self.matrix).T
+        return back
 
 
 def register(earlier: Exam, current: Exam) -> Registration:
@@ -90,7 +104,13 @@ def register(earlier: Exam, current: Exam) -> Registration:
     center = np.asarray(start.GetCenter())
     offset = np.asarray(start.GetTranslation()) + center - back @ center
     matrix = np.linalg.inv(back)
-    return Registration(matrix, -matrix @ offset, _dice(fixed, moving, start))
+    return Registration(
+        matrix,
+        -matrix @ offset,
+        followup_pb2.REGISTRATION_METHOD_AFFINE,
+        _dice(fixed, moving, start),
+        0.0,
+    )
 
 
 def _lungs(exam: Exam) -> sitk.Image:
