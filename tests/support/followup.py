@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lungmesh.v1.nodule_pb2 import NodulesAssessed
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lungmesh.mesh.ids import deterministic_id
+from lungmesh.v1.followup_pb2 import Correction, CorrectionKind, NoduleRef
+from lungmesh.v1.nodule_pb2 import Nodule, NodulesAssessed
 from tests.support.report import followup, made_up_case
 
 
@@ -39,3 +43,19 @@ def assessed(
         measured.mean_diameter_mm = before + grown_mm
         measured.volume_mm3 *= (measured.mean_diameter_mm / before) ** 3
     return event
+
+
+def a_correction(
+    name: str, kind: str, at: int, study_id: str, nodule: Nodule, **fields: object
+) -> Correction:
+    """Return what a person said of a nodule at a second since 1970; `kind` such as CONFIRM."""
+    return Correction(
+        correction_id=deterministic_id("correction", name),
+        author="reader-1",
+        at=Timestamp(seconds=at),
+        kind=CorrectionKind.Value(f"CORRECTION_KIND_{kind}"),
+        nodule=NoduleRef(
+            study_id=study_id, nodule_id=nodule.nodule_id, center_lps_mm=nodule.center_lps_mm
+        ),
+        **fields,  # type: ignore[arg-type]
+    )
