@@ -1,4 +1,4 @@
-"""Guidelines as data: rows with bounds, and one small engine that reads them."""
+"""Guidelines as data: one vocabulary, one table a guideline, one engine that reads them all."""
 
 from lungmesh.followup.guidelines.facts import Earlier, NoduleFacts
 from lungmesh.followup.guidelines.rows import Guideline, Verdict
