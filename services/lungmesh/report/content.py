@@ -53,14 +53,22 @@ class QcFinding:
 
 @dataclass(frozen=True)
 class PriorExam:
-    """An earlier exam that this one was compared with."""
+    """An earlier exam that this one was compared with.
+
+    `method` is how it was laid over this one: affine, deformable or lobes; empty where not told.
+    `warnings` are codes of what makes the two exams unlike.
+    """
 
     ids: dict[str, Any]
     study_date: str
     interval_days: int
     registered: bool
     registration_dice: float
+    method: str
+    inverse_error_mm: float
     resolved_count: int
+    not_evaluable_count: int
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -113,16 +121,98 @@ class ReaderScore:
 
 @dataclass(frozen=True)
 class PriorMatch:
-    """The same nodule in an earlier exam; changes are now minus then."""
+    """The same nodule in an earlier exam; changes are now minus then.
+
+    A change of volume within ± `volume_error_percent` is within the error of measurement (95 %);
+    `growth_probability` is None where no error is known. A bound of the doubling time's 95 %
+    interval is None where it reaches "no growth". Masses and their change are None where the
+    earlier exam told none.
+    """
 
     ids: dict[str, Any]
     study_date: str
     interval_days: int
     mean_diameter_mm: float
     volume_mm3: int
+    solid_mean_diameter_mm: float
+    mass_mg: int | None
     diameter_change_mm: float
+    solid_diameter_change_mm: float
     volume_change_percent: float
+    mass_change_percent: float | None
     volume_doubling_time_days: int | None
+    volume_doubling_time_low_days: int | None
+    volume_doubling_time_high_days: int | None
+    mass_doubling_time_days: int | None
+    volume_error_percent: float | None
+    growth_probability: float | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PastSize:
+    """The nodule itself in an earlier exam, compared or not."""
+
+    ids: dict[str, Any]
+    study_date: str
+    interval_days: int
+    type: str
+    mean_diameter_mm: float
+    volume_mm3: int
+    mass_mg: int
+    solid_mean_diameter_mm: float
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a person said of a nodule, and whether it still counts.
+
+    `number` is the nodule's in this exam, None where it has none any more.
+    """
+
+    ids: dict[str, Any]
+    kind: str
+    number: int | None
+    author: str
+    at: str
+    withdrawn: bool
+
+
+@dataclass(frozen=True)
+class Review:
+    """What people changed of a nodule; `status` is confirmed, rejected or empty."""
+
+    status: str
+    kinds: tuple[str, ...]
+    measured_by_hand: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NextExam:
+    """What the programme's guideline asks for next; no date where it names work-up."""
+
+    guideline: Model
+    category: str
+    due_date: str
+    work_up: bool
+
+
+@dataclass(frozen=True)
+class Fact:
+    """An input of a guideline's row, as it was compared."""
+
+    name: str
+    value: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A category that one changed fact would give."""
+
+    category: str
+    row: str
+    change: Fact
 
 
 @dataclass(frozen=True)
@@ -137,6 +227,8 @@ class Category:
     management_zh: str
     next_exam_months: int | None
     needs: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    alternatives: tuple[Alternative, ...]
 
 
 @dataclass(frozen=True)
@@ -169,7 +261,12 @@ class Nodule:
     risks: tuple[Risk, ...]
     reader_score: ReaderScore | None
     growth: str
+    # What it is to the nodules of the earlier exams; empty where not told.
+    outcome: str
     priors: tuple[PriorMatch, ...]
+    # Every earlier self, most recent first.
+    history: tuple[PastSize, ...]
+    review: Review | None
     categories: tuple[Category, ...]
 
     def category_of(self, guideline: str) -> str:
@@ -190,6 +287,15 @@ class Content:
     nodules: tuple[Nodule, ...]
     categories: tuple[Category, ...]
     models: tuple[Model, ...]
+    # Nodules that a radiologist rejected: they take part in nothing.
+    rejected: tuple[Nodule, ...]
+    corrections: tuple[Correction, ...]
+    next: NextExam | None
+
+    @property
+    def edition(self) -> int:
+        """1 at first, one more for each corrected report of the same revision."""
+        return int(self.ids["edition"])
 
     @property
     def dominant(self) -> Nodule | None:

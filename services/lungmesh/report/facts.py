@@ -11,30 +11,33 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from lungmesh.report.content import (
+    Alternative,
     Category,
     Content,
     Contribution,
     Exam,
+    Fact,
     Model,
     Nodule,
-    PriorExam,
-    PriorMatch,
     QcFinding,
     ReaderScore,
     Risk,
     Sign,
 )
+from lungmesh.report.past import (
+    NODULE_TYPES,
+    Corrections,
+    earlier_selves,
+    next_exam,
+    outcome_of,
+    prior_exam,
+    prior_match,
+)
+from lungmesh.report.rounding import each as _each
+from lungmesh.report.rounding import optional as _optional
+from lungmesh.report.rounding import rounded as _round
 from lungmesh.v1 import followup_pb2, nodule_pb2, study_pb2, volume_pb2
 
-_NODULE_TYPES = {
-    nodule_pb2.NODULE_TYPE_SOLID: "solid",
-    nodule_pb2.NODULE_TYPE_PART_SOLID: "part_solid",
-    nodule_pb2.NODULE_TYPE_NON_SOLID: "non_solid",
-    nodule_pb2.NODULE_TYPE_CALCIFIED: "calcified",
-    nodule_pb2.NODULE_TYPE_FAT_CONTAINING: "fat_containing",
-    nodule_pb2.NODULE_TYPE_AIRWAY: "airway",
-    nodule_pb2.NODULE_TYPE_ATYPICAL_CYST: "atypical_cyst",
-}
 _LOBES = {
     nodule_pb2.LOBE_RIGHT_UPPER: "right_upper",
     nodule_pb2.LOBE_RIGHT_MIDDLE: "right_middle",
@@ -73,6 +76,7 @@ def from_event(event: followup_pb2.FollowupUpdated, headers: Sequence[Dataset]) 
     """
     exam, volume = event.exam, event.exam.volume
     acquisition, geometry = volume.acquisition, volume.geometry
+    corrections = Corrections(event)
     instance_numbers = {
         str(header.SOPInstanceUID): int(header.get("InstanceNumber") or z + 1)
         for z, header in enumerate(headers)
@@ -83,6 +87,7 @@ def from_event(event: followup_pb2.FollowupUpdated, headers: Sequence[Dataset]) 
             "patient": event.study.patient,
             "study_id": event.study.study_id,
             "revision": event.study.revision,
+            "edition": max(1, event.edition),
             "study_instance_uid": exam.study_instance_uid,
             "series_instance_uid": volume.series_instance_uid,
             "frame_of_reference_uid": volume.frame_of_reference_uid,
@@ -117,23 +122,14 @@ def from_event(event: followup_pb2.FollowupUpdated, headers: Sequence[Dataset]) 
             QcFinding(f.code, _SEVERITIES[f.severity], f.message_en, f.message_zh)
             for f in exam.qc_findings
         ),
-        priors=tuple(_prior_exam(prior) for prior in event.priors),
-        nodules=tuple(
-            _nodule(nodule, instance_numbers)
-            for nodule in sorted(event.nodules, key=lambda nodule: nodule.number)
-        ),
+        priors=tuple(prior_exam(prior) for prior in event.priors),
+        nodules=_nodules(event.nodules, instance_numbers, corrections),
         categories=tuple(_category(category) for category in event.exam_categories),
         models=_models(event),
+        rejected=_nodules(event.rejected, instance_numbers, corrections),
+        corrections=corrections.told(),
+        next=next_exam(event),
     )
-
-
-def _round(value: float, digits: int) -> float:
-    # No negative zero: it would print as -0.0.
-    return round(value, digits) + 0.0
-
-
-def _optional(message: Any, field: str, digits: int) -> float | None:
-    return _round(getattr(message, field), digits) if message.HasField(field) else None
 
 
 def _clinical(exam: volume_pb2.VolumeReady) -> dict[str, Any]:
@@ -175,18 +171,16 @@ def _category(category: nodule_pb2.Category) -> Category:
         management_zh=category.management_zh,
         next_exam_months=months,
         needs=tuple(category.needs),
+        facts=tuple(_fact(fact) for fact in category.facts),
+        alternatives=tuple(
+            Alternative(other.category, other.row, _fact(other.change))
+            for other in category.alternatives
+        ),
     )
 
 
-def _prior_exam(prior: followup_pb2.PriorExam) -> PriorExam:
-    return PriorExam(
-        ids={"study_id": prior.study_id, "resolved": list(prior.resolved_nodule_ids)},
-        study_date=prior.study_date,
-        interval_days=round(prior.interval_days),
-        registered=prior.registered,
-        registration_dice=_round(prior.registration_dice, 3),
-        resolved_count=len(prior.resolved_nodule_ids),
-    )
+def _fact(fact: nodule_pb2.Fact) -> Fact:
+    return Fact(fact.name, fact.value, fact.unit)
 
 
 def _sign(sign: nodule_pb2.Sign) -> Sign:
@@ -228,30 +222,28 @@ def _reader_score(assessment: nodule_pb2.Assessment) -> ReaderScore | None:
     )
 
 
-def _prior_match(prior: nodule_pb2.PriorMatch) -> PriorMatch:
-    time = _optional(prior, "volume_doubling_time_days", 0)
-    return PriorMatch(
-        ids={"study_id": prior.study_id, "nodule_id": prior.nodule_id},
-        study_date=prior.study_date,
-        interval_days=round(prior.interval_days),
-        mean_diameter_mm=_round(prior.mean_diameter_mm, 1),
-        volume_mm3=round(prior.volume_mm3),
-        diameter_change_mm=_round(prior.diameter_change_mm, 1),
-        volume_change_percent=_round(prior.volume_change_percent, 1),
-        volume_doubling_time_days=None if time is None else int(time),
+def _nodules(
+    nodules: Iterable[nodule_pb2.Nodule], instance_numbers: dict[str, int], said: Corrections
+) -> tuple[Nodule, ...]:
+    return tuple(
+        _nodule(nodule, instance_numbers, said)
+        for nodule in sorted(nodules, key=lambda nodule: nodule.number)
     )
 
 
-def _nodule(nodule: nodule_pb2.Nodule, instance_numbers: dict[str, int]) -> Nodule:
+def _nodule(
+    nodule: nodule_pb2.Nodule, instance_numbers: dict[str, int], said: Corrections
+) -> Nodule:
     m = nodule.measurement
     return Nodule(
         ids={
             "nodule_id": nodule.nodule_id,
             "tracking_uid": nodule.tracking.tracking_uid,
             "slice_sop_instance_uid": nodule.slice_sop_instance_uid,
+            "related_uids": list(nodule.tracking.related_uids),
         },
         number=nodule.number,
-        type=_NODULE_TYPES[nodule.type],
+        type=NODULE_TYPES[nodule.type],
         lobe=_LOBES[nodule.lobe],
         slice_number=instance_numbers[nodule.slice_sop_instance_uid],
         center_lps_mm=_each(nodule.center_lps_mm),
@@ -274,10 +266,9 @@ def _nodule(nodule: nodule_pb2.Nodule, instance_numbers: dict[str, int]) -> Nodu
         risks=tuple(_risk(risk) for risk in nodule.assessment.risks),
         reader_score=_reader_score(nodule.assessment),
         growth=_GROWTH.get(nodule.tracking.growth, "not_evaluable"),
-        priors=tuple(_prior_match(prior) for prior in nodule.tracking.priors),
+        outcome=outcome_of(nodule.tracking),
+        priors=tuple(prior_match(prior) for prior in nodule.tracking.priors),
+        history=earlier_selves(nodule),
+        review=said.review_of(nodule),
         categories=tuple(_category(category) for category in nodule.categories),
     )
-
-
-def _each(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(_round(value, 1) for value in values)

@@ -13,7 +13,7 @@ from lungmesh.mesh.ids import dicom_uid
 from lungmesh.report.content import Content
 
 # Raised whenever the same event gives another report.
-VERSION = "1"
+VERSION = "2"
 MANUFACTURER = "LungMesh"
 DEVICE = "LungMesh report"
 SERIAL = "0"

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from lungmesh.report.content import Category, Content, Model, Nodule, ReaderScore, Risk
+from lungmesh.report.content import Category, Content, Model, NextExam, Nodule, ReaderScore, Risk
 from lungmesh.report.objects import VERSION
 
 
@@ -18,6 +18,9 @@ def summary(content: Content, content_sha256: str) -> bytes:
         "nodules": [_nodule(nodule) for nodule in content.nodules],
         "categories": [_category(category) for category in content.categories],
         "priors": [_flat(asdict(prior)) for prior in content.priors],
+        "next": _next(content.next),
+        "rejected": [_nodule(nodule) for nodule in content.rejected],
+        "corrections": [_flat(asdict(said)) for said in content.corrections],
         "versions": {
             "report": VERSION,
             "models": [asdict(model) for model in content.models],
@@ -67,8 +70,12 @@ def _nodule(nodule: Nodule) -> dict[str, Any]:
         "malignancy": [_risk(risk) for risk in nodule.risks],
         "reader_score": _reader_score(nodule.reader_score),
         "growth": nodule.growth,
+        "outcome": nodule.outcome,
         "tracking_uid": nodule.ids["tracking_uid"],
+        "related_uids": nodule.ids["related_uids"],
         "priors": [_flat(asdict(prior)) for prior in nodule.priors],
+        "history": [_flat(asdict(past)) for past in nodule.history],
+        "review": asdict(nodule.review) if nodule.review else None,
         "categories": [_category(category) for category in nodule.categories],
         "models": [asdict(model) for model in _models(nodule)],
     }
@@ -107,6 +114,14 @@ def _reader_score(score: ReaderScore | None) -> dict[str, Any] | None:
 
 def _category(category: Category) -> dict[str, Any]:
     facts = asdict(category)
+    guideline = facts.pop("guideline")
+    return {"guideline": guideline["name"], "edition": guideline["version"], **facts}
+
+
+def _next(coming: NextExam | None) -> dict[str, Any] | None:
+    if coming is None:
+        return None
+    facts = asdict(coming)
     guideline = facts.pop("guideline")
     return {"guideline": guideline["name"], "edition": guideline["version"], **facts}
 

@@ -93,6 +93,111 @@ FACTS = {
     "nodule_count": Phrase("number of nodules", "结节数目"),
     "nodule_type": Phrase("nodule type", "结节类型"),
     "prior_exam": Phrase("prior exam", "既往检查"),
+    "type": Phrase("nodule type", "结节类型"),
+    "mean_diameter_mm": Phrase("mean diameter", "平均直径"),
+    "solid_mean_diameter_mm": Phrase("mean diameter of the solid part", "实性成分平均直径"),
+    "long_axis_mm": Phrase("long axis", "长径"),
+    "volume_mm3": Phrase("volume", "体积"),
+    "solid_volume_mm3": Phrase("volume of the solid part", "实性成分体积"),
+    "growth": Phrase("course", "变化"),
+    "vdt_days": Phrase("volume doubling time", "体积倍增时间"),
+    "volume_change_percent": Phrase("change of volume", "体积变化"),
+    "doubled_in_a_year": Phrase("doubled within a year", "一年内倍增"),
+    "days_in_category": Phrase("time in this category", "处于该分级的时间"),
+    "days_since_first": Phrase("time since first seen", "距首次发现时间"),
+    "several": Phrase("several nodules", "多发结节"),
+    "several_subsolid": Phrase("several subsolid nodules", "多发亚实性结节"),
+    "round": Phrase("screening round", "筛查轮次"),
+    "risk": Phrase("risk of lung cancer", "肺癌风险"),
+    "known_cancer": Phrase("known cancer", "已知恶性肿瘤"),
+    "immunosuppressed": Phrase("immunosuppression", "免疫抑制"),
+    "suspected_infection": Phrase("suspected infection", "疑似感染"),
+    "proven_benign": Phrase("proven benign", "已证实良性"),
+    "brock_probability": Phrase("probability by Brock", "Brock 模型概率"),
+    "herder_probability": Phrase("probability by Herder", "Herder 模型概率"),
+    "model_probability": Phrase("probability by the multidimensional model", "多维模型概率"),
+    "airway": Phrase("place in the airway", "气道位置"),
+    "cyst_wall": Phrase("wall of the cyst", "囊壁"),
+    "cyst_multilocular": Phrase("multilocular cyst", "多房囊腔"),
+    "cyst_change": Phrase("change of the cyst", "囊腔变化"),
+    "earlier_type": Phrase("type in the earlier exam", "前次类型"),
+    "earlier_mean_diameter_mm": Phrase("mean diameter in the earlier exam", "前次平均直径"),
+    "earlier_solid_mean_diameter_mm": Phrase(
+        "solid part in the earlier exam", "前次实性成分平均直径"
+    ),
+    "earlier_category": Phrase("category in the earlier exam", "前次分级"),
+    "resolved_category": Phrase("category of a resolved nodule", "已消失结节的分级"),
+    "category": Phrase("category by size and growth", "按大小与变化的分级"),
+    "crossed_threshold": Phrase("crossed a size threshold", "跨越大小界值"),
+    "no_nodules": Phrase("no nodule", "无结节"),
+    "new_nodules": Phrase("new nodules", "新发结节数"),
+    "lungs_cut_off": Phrase("lungs cut off", "肺部未完整覆盖"),
+    "one_lung": Phrase("only one lung", "仅见一侧肺"),
+    "missing_slices": Phrase("missing slices", "缺层"),
+    "prior_awaited": Phrase("prior exam awaited", "等待既往检查"),
+    "smooth_margin": Phrase("smooth margin", "边缘光滑"),
+    "juxtapleural": Phrase("juxtapleural position", "邻近胸膜"),
+    "lobulation": Phrase("lobulation", "分叶征"),
+    "lymphadenopathy": Phrase("lymphadenopathy", "淋巴结肿大"),
+    "metastasis": Phrase("metastasis", "转移"),
+}
+# What a guideline's facts can be, beside numbers.
+FACT_VALUES = {
+    "true": Phrase("yes", "是"),
+    "false": Phrase("no", "否"),
+    "low": Phrase("low", "低"),
+    "high": Phrase("high", "高"),
+    "annual": Phrase("annual", "年度"),
+    "subsegmental": Phrase("subsegmental", "亚段"),
+    "proximal": Phrase("segmental or more proximal", "段及以上"),
+    "thin": Phrase("thin", "薄"),
+    "thick": Phrase("thick", "厚"),
+    "larger": Phrase("larger", "增大"),
+    "multilocular": Phrase("multilocular", "变为多房"),
+    "wall": Phrase("thicker or more nodular wall", "壁增厚或结节增多"),
+    "content": Phrase("more chambers or opacity", "分房或密度增多"),
+    "none": Phrase("none", "无"),
+    "baseline": Phrase("baseline", "基线"),
+    "new": Phrase("new", "新发"),
+    **{name: GROWTH[name] for name in GROWTH if name not in ("baseline", "new")},
+    **NODULE_TYPES,
+}
+UNITS = {
+    "days": Phrase("days", "天"),
+    "years": Phrase("years", "岁"),
+    "mm3": Phrase("mm³", "mm³"),
+}
+METHODS = {
+    "affine": Phrase("lungs registered by an affine map", "双肺仿射配准"),
+    "deformable": Phrase("lungs registered by a deformable map", "双肺弹性配准"),
+}
+OUTCOMES = {
+    "split": Phrase(
+        "split: one nodule of the earlier exam is several now", "分裂：前次一个结节现为多个"
+    ),
+    "merged": Phrase(
+        "merged: several nodules of the earlier exam are this one now",
+        "融合：前次多个结节现合为一个",
+    ),
+    "not_evaluable": Phrase(
+        "not evaluable: no earlier exam shows the place, or the exams cannot be put in order",
+        "无法评估：既往检查未显示该部位，或检查先后无法确定",
+    ),
+}
+# What makes two exams unlike.
+UNLIKE = {
+    "kernel": Phrase("reconstruction kernel", "重建算法"),
+    "slice_thickness": Phrase("slice thickness", "层厚"),
+    "contrast": Phrase("contrast medium", "对比剂"),
+    "lung_volume": Phrase("depth of breath (lung volume)", "吸气深度（肺容积）"),
+}
+CORRECTIONS = {
+    "confirm": Phrase("confirmed", "确认"),
+    "reject": Phrase("rejected", "排除"),
+    "remeasure": Phrase("measured by hand", "手工测量"),
+    "retype": Phrase("type changed by hand", "手工更改类型"),
+    "link": Phrase("tied by hand to a nodule of an earlier exam", "手工与既往结节关联"),
+    "unlink": Phrase("parted by hand from a nodule of an earlier exam", "手工与既往结节解除关联"),
 }
 VALUES = {
     True: Phrase("yes", "有"),

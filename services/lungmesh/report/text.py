@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from lungmesh.report.content import Content
+from lungmesh.report.course import edition
 from lungmesh.report.terms import Phrase, date
 from lungmesh.report.wording import NOTICE, TITLE, Section, sections
 
@@ -25,10 +26,12 @@ def report(content: Content, language: Language) -> str:
     patient = _in(Phrase("Patient (pseudonym)", "患者（假名）"), language)
     day = _in(Phrase("Exam date", "检查日期"), language)
     unknown = _in(Phrase("not stated", "未注明"), language)
+    replaced = edition(content)
     head = [
         title,
         "=" * _width(title),
         notice,
+        *([_in(replaced, language)] if replaced else []),
         "",
         f"{patient}: {content.ids['patient']}",
         f"{day}: {date(content.exam.study_date) or unknown}",

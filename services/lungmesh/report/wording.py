@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lungmesh.report.content import Category, Content, Nodule, PriorExam, ReaderScore, Risk, Sign
+from lungmesh.report import course
+from lungmesh.report.content import Category, Content, Nodule, ReaderScore, Risk, Sign
+from lungmesh.report.course import listed as _listed
 from lungmesh.report.terms import (
     FACTS,
     FEATURES,
-    GROWTH,
     LOBES,
     NODULE_TYPES,
     SEVERITIES,
     SIGNS,
     VALUES,
     Phrase,
-    date,
     named,
 )
 
@@ -45,15 +45,15 @@ def sections(content: Content) -> tuple[Section, ...]:
     return (
         Section(Phrase("Examination and technique", "检查与技术"), tuple(_technique(content))),
         Section(Phrase("Image quality", "图像质量"), tuple(_quality(content))),
-        Section(Phrase("Comparison", "对比检查"), tuple(_comparison(content))),
+        Section(Phrase("Comparison", "对比检查"), tuple(course.comparison(content))),
         Section(
             Phrase("Findings", "影像所见"),
-            tuple(_findings(content)),
+            (*_findings(content), *course.rejections(content)),
             tuple(_nodule(nodule, content) for nodule in content.nodules),
         ),
         Section(
             Phrase("Guideline categories", "指南分级与处理建议"),
-            tuple(line for category in content.categories for line in _management(category)),
+            tuple(_guidelines(content)),
         ),
         Section(Phrase("Impression", "印象"), tuple(_impression(content))),
         Section(Phrase("Limits", "说明与局限"), tuple(_limits(content))),
@@ -147,30 +147,6 @@ def _quality(content: Content) -> Iterator[Phrase]:
         )
 
 
-def _comparison(content: Content) -> Iterator[Phrase]:
-    if not content.priors:
-        yield Phrase("No prior exam was available.", "无既往检查可供对比。")
-    for prior in content.priors:
-        when = date(prior.study_date) or "?"
-        en = f"CT of {when}, {prior.interval_days} days earlier: {_registered(prior).en}"
-        zh = f"{when} CT（{prior.interval_days} 天前）：{_registered(prior).zh}"
-        if prior.resolved_count:
-            verb = "has" if prior.resolved_count == 1 else "have"
-            en += f"; {prior.resolved_count} of its nodules {verb} no counterpart now"
-            zh += f"；其中 {prior.resolved_count} 个结节本次未见对应"
-        yield Phrase(en + ".", zh + "。")
-
-
-def _registered(prior: PriorExam) -> Phrase:
-    if prior.registered:
-        dice = f"{prior.registration_dice:.2f}"
-        return Phrase(f"lungs registered (Dice {dice})", f"双肺已配准（Dice {dice}）")
-    return Phrase(
-        "registration was refused; nodules were matched by lobe and place",
-        "配准未被采纳，按肺叶与位置匹配结节",
-    )
-
-
 def _findings(content: Content) -> Iterator[Phrase]:
     count = len(content.nodules)
     if not count:
@@ -198,10 +174,11 @@ def _nodule(nodule: Nodule, content: Content) -> Section:
         (
             *_size(nodule),
             _signs(nodule),
-            *_course(nodule),
+            *course.course(nodule),
+            *course.review(nodule, content),
             *(_risk(risk) for risk in nodule.risks),
             *_reader_score(nodule),
-            *(_nodule_category(category) for category in nodule.categories),
+            *(_by_row(category) for category in nodule.categories),
             Phrase(
                 f"Detection score {nodule.detection_score:.3f} "
                 f"({nodule.detector.name} {nodule.detector.version}).",
@@ -250,26 +227,6 @@ def _scored(sign: Sign) -> Phrase:
     return Phrase(f"{name.en} {sign.score:.2f}", f"{name.zh} {sign.score:.2f}")
 
 
-def _course(nodule: Nodule) -> Iterator[Phrase]:
-    growth = GROWTH[nodule.growth]
-    yield Phrase(f"Course: {growth.en}.", f"变化：{growth.zh}。")
-    for prior in nodule.priors:
-        when = date(prior.study_date) or "?"
-        sizes = (
-            f"{prior.mean_diameter_mm:.1f} → {nodule.mean_diameter_mm:.1f} mm "
-            f"({prior.diameter_change_mm:+.1f} mm)"
-        )
-        volumes = (
-            f"{prior.volume_mm3} → {nodule.volume_mm3} mm³ ({prior.volume_change_percent:+.1f} %)"
-        )
-        en = f"Against {when} ({prior.interval_days} days): mean diameter {sizes}, volume {volumes}"
-        zh = f"较 {when}（{prior.interval_days} 天）：平均直径 {sizes}，体积 {volumes}"
-        if prior.volume_doubling_time_days is not None:
-            en += f", volume doubling time {prior.volume_doubling_time_days} days"
-            zh += f"，体积倍增时间 {prior.volume_doubling_time_days} 天"
-        yield Phrase(en + ".", zh + "。")
-
-
 def _risk(risk: Risk) -> Phrase:
     name = f"{risk.model.name} {risk.model.version}"
     en = f"Probability of malignancy, {name}: {risk_value(risk)}"
@@ -316,13 +273,28 @@ def _nodule_category(category: Category) -> Phrase:
     return Phrase(name.en + ".", name.zh + "。")
 
 
-def _management(category: Category) -> Iterator[Phrase]:
+def _by_row(category: Category) -> Phrase:
+    name = category_name(category)
+    if not (category.row and category.category):
+        return _nodule_category(category)
+    return Phrase(f"{name.en} (row “{category.row}”).", f"{name.zh}（依据“{category.row}”）。")
+
+
+def _guidelines(content: Content) -> Iterator[Phrase]:
+    for category in content.categories:
+        yield _management(category)
+        yield from course.reasons(category)
+    if content.next:
+        yield course.next_exam(content.next)
+
+
+def _management(category: Category) -> Phrase:
     name = category_name(category)
     en, zh = name.en, name.zh
     if category.management_en:
         en += f". {category.management_en.rstrip('.')}"
         zh += f"。{category.management_zh.rstrip('。')}"
-    yield Phrase(f"{en}. [{category.source}]", f"{zh}。【{category.source}】")
+    return Phrase(f"{en}. [{category.source}]", f"{zh}。【{category.source}】")
 
 
 def _impression(content: Content) -> Iterator[Phrase]:
@@ -342,15 +314,11 @@ def _impression(content: Content) -> Iterator[Phrase]:
             f"主要发现：结节 {lead.number}，{name.zh}，平均直径 {size}"
             + (f"；另有候选 {others} 个。" if others else "。"),
         )
-    for change in ("new", "growing", "slowly_growing"):
-        numbers = ", ".join(str(n.number) for n in content.nodules if n.growth == change)
-        if numbers:
-            yield Phrase(
-                f"{GROWTH[change].en.capitalize()}: nodule {numbers}.",
-                f"{GROWTH[change].zh}：结节 {numbers}。",
-            )
+    yield from course.changes(content)
     for category in content.categories:
         yield _nodule_category(category)
+    if content.next:
+        yield course.next_exam(content.next)
 
 
 def _limits(content: Content) -> Iterator[Phrase]:
@@ -376,8 +344,3 @@ def _limits(content: Content) -> Iterator[Phrase]:
     )
     models = "; ".join(f"{model.name} {model.version}" for model in content.models)
     yield Phrase(f"Models and rules: {models}.", f"模型与规则：{models}。")
-
-
-def _listed(phrases: Iterable[Phrase]) -> Phrase:
-    items = list(phrases)
-    return Phrase(", ".join(item.en for item in items), "、".join(item.zh for item in items))
