@@ -101,11 +101,13 @@ class Known:
 
 
 Condition = Within | OneOf | Known
+# Diameter's fact → its bound in mm → the guideline's bound in mm³.
+Volumes = Mapping[str, Mapping[float, float]]
 _BOUNDS = {"at_least", "above", "below", "at_most"}
 
 
 def read_conditions(
-    when: Mapping[str, Any], facts: Mapping[str, Kind], volumes: Mapping[float, float]
+    when: Mapping[str, Any], facts: Mapping[str, Kind], volumes: Volumes
 ) -> tuple[Condition, ...]:
     """Return a row's conditions.
 
@@ -117,7 +119,7 @@ def read_conditions(
     facts
         The facts that a row may name.
     volumes
-        The guideline's bound in mm³ for a diameter in mm.
+        What stands in for a diameter's bounds where only the volume is known.
 
     Raises ValueError for what the vocabulary does not hold.
     """
@@ -137,7 +139,7 @@ def _named(name: str, facts: Mapping[str, Kind]) -> str:
     return name
 
 
-def _condition(name: str, wanted: Any, kind: Kind, volumes: Mapping[float, float]) -> Condition:
+def _condition(name: str, wanted: Any, kind: Kind, volumes: Volumes) -> Condition:
     if kind.number:
         return _within(name, wanted, volumes)
     if kind.flag:
@@ -152,13 +154,14 @@ def _condition(name: str, wanted: Any, kind: Kind, volumes: Mapping[float, float
     return OneOf(name, frozenset(kind.words) - given if excluded else given)
 
 
-def _within(name: str, wanted: dict[str, float], volumes: Mapping[float, float]) -> Within:
+def _within(name: str, wanted: dict[str, float], volumes: Volumes) -> Within:
     if not wanted or not set(wanted) <= _BOUNDS:
         raise ValueError(f"{name} has bounds {sorted(_BOUNDS)}, not {wanted}")
     bounds = _bounds(wanted)
     twin = None
-    if name in VOLUME_OF and all(float(value) in volumes for value in wanted.values()):
-        twin = _bounds({key: volumes[float(value)] for key, value in wanted.items()})
+    mm3 = volumes.get(name, {})
+    if all(float(value) in mm3 for value in wanted.values()):
+        twin = _bounds({key: mm3[float(value)] for key, value in wanted.items()})
     return Within(name, bounds, twin)
 
 

@@ -142,9 +142,10 @@ def _outcome(guideline: Guideline, row: Row, before: Outcome, facts: Facts) -> O
     fired = (*before.fired, row)
     if row.cap and guideline.rank(before.category) <= guideline.rank(category):
         return Outcome(before.category, before.name, before.needs, fired, before.management)
+    name = row.name.format(row=before.name, earlier_category=earlier)
     return Outcome(
         category,
-        row.name.format(row=before.name, earlier_category=earlier),
+        name if row.confirmed else f"{name} (?)",
         tuple(dict.fromkeys((*before.needs, *row.needs))),
         fired,
         row.management or _management(guideline, row, before, category),

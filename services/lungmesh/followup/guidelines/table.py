@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from lungmesh.followup.guidelines.conditions import Condition, read_conditions
+from lungmesh.followup.guidelines.conditions import Condition, Volumes, read_conditions
 from lungmesh.followup.guidelines.vocabulary import EXAM_FACTS, FACTS, NONE, PAST, Kind
 
 # A row's category: what the nodule was given in the earlier exam, and what the stages before gave.
@@ -61,6 +61,8 @@ class Row:
         What is asked for, beside the category or in its place.
     management
         Where it is not that of the category.
+    confirmed
+        False where its figures were not found in two independent sources; its name says so: (?).
     note
         Our reading, where the guideline is silent or can be read in two ways.
     """
@@ -72,6 +74,7 @@ class Row:
     optional: bool = False
     needs: tuple[str, ...] = ()
     management: Management | None = None
+    confirmed: bool = True
     note: str = ""
 
 
@@ -83,8 +86,6 @@ class Guideline:
     ----------
     effective_from, effective_to
         The edition's dates; `effective_to` is None while it is in force.
-    confirmed
-        False while a figure of it was not found in two independent sources; `doubts` says which.
     order
         Its categories from the least suspicious up.
     positive
@@ -104,14 +105,17 @@ class Guideline:
     sources: tuple[str, ...]
     effective_from: datetime.date
     effective_to: datetime.date | None
-    confirmed: bool
-    doubts: str
     order: tuple[str, ...]
     positive: frozenset[str]
     management: Mapping[str, Management]
     steps: Mapping[str, float]
     stages: tuple[tuple[Row, ...], ...]
     exam: tuple[Row, ...]
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether every row's figures were found in two independent sources."""
+        return all(row.confirmed for row in self.rows())
 
     def rank(self, category: str) -> int:
         """Return the place in `order`; −1 for none."""
@@ -175,7 +179,10 @@ def _guideline(content: dict[str, Any]) -> Guideline:
         "earlier_category": category_words,
     }
     exam = {**EXAM_FACTS, "resolved_category": category_words}
-    volumes = {float(mm): float(mm3) for mm, mm3 in content.get("volumes", {}).items()}
+    volumes = {
+        "mean_diameter_mm": _floats(content.get("volumes", {})),
+        "solid_mean_diameter_mm": _floats(content.get("solid_volumes", {})),
+    }
     return Guideline(
         name=content["name"],
         edition=content["edition"],
@@ -183,24 +190,22 @@ def _guideline(content: dict[str, Any]) -> Guideline:
         sources=tuple(content["sources"]),
         effective_from=content["effective"]["from"],
         effective_to=content["effective"]["to"],
-        confirmed=content["confirmed"],
-        doubts=content.get("doubts", ""),
         order=order,
         positive=frozenset(content["positive"]),
         management={key: _management(value) for key, value in content["management"].items()},
-        steps={key: float(value) for key, value in content.get("steps", {}).items()},
+        steps=_floats(content.get("steps", {})),
         stages=tuple(_rows(stage["rows"], nodule, volumes) for stage in content["stages"]),
         exam=_rows(content.get("exam", ()), exam, {}),
     )
 
 
 def _rows(
-    rows: Sequence[dict[str, Any]], facts: Mapping[str, Kind], volumes: Mapping[float, float]
+    rows: Sequence[dict[str, Any]], facts: Mapping[str, Kind], volumes: Volumes
 ) -> tuple[Row, ...]:
     return tuple(_row(dict(row), facts, volumes) for row in rows)
 
 
-def _row(row: dict[str, Any], facts: Mapping[str, Kind], volumes: Mapping[float, float]) -> Row:
+def _row(row: dict[str, Any], facts: Mapping[str, Kind], volumes: Volumes) -> Row:
     name = row.pop("row")
     try:
         management = row.pop("management", None)
@@ -214,6 +219,10 @@ def _row(row: dict[str, Any], facts: Mapping[str, Kind], volumes: Mapping[float,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"row «{name}»: {error}") from error
+
+
+def _floats(content: Mapping[Any, Any]) -> dict[Any, float]:
+    return {key: float(value) for key, value in content.items()}
 
 
 def _management(content: dict[str, Any]) -> Management:
@@ -233,7 +242,3 @@ def _check(guideline: Guideline) -> None:
         raise ValueError("management and order do not name the same categories")
     if not guideline.positive <= set(guideline.order):
         raise ValueError("positive names a category that is not in its order")
-    if guideline.confirmed == bool(guideline.doubts):
-        raise ValueError("a table is either confirmed or says what is in doubt")
-    if len(guideline.sources) < 2:
-        raise ValueError("a table names two sources at least")

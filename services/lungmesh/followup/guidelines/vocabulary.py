@@ -81,7 +81,7 @@ FACTS: Mapping[str, Kind] = {
     **dict.fromkeys(SIGNS, _FLAG),
     "days_in_category": _DAYS,
     "days_since_first": _DAYS,
-    "several": _FLAG,
+    "several_solid": _FLAG,
     "several_subsolid": _FLAG,
     "round": Kind(("baseline", "annual")),
     "age_years": Kind(unit="years"),
@@ -158,8 +158,8 @@ class NoduleState:
         None when the nodule has no earlier self.
     days_since_first
         Days since the first exam that shows the nodule; 0 at that exam.
-    nodules, subsolid_nodules
-        Nodules of the exam, this one among them; part-solid and non-solid ones of it.
+    solid_nodules, subsolid_nodules
+        How many solid ones, and how many part-solid and non-solid ones, the exam has.
     round
         baseline: the first exam of screening; annual: a later one.
     risk
@@ -192,7 +192,7 @@ class NoduleState:
     signs: frozenset[str] = field(default_factory=frozenset)
     earlier: Earlier | None = None
     days_since_first: float | None = 0.0
-    nodules: int | None = None
+    solid_nodules: int | None = None
     subsolid_nodules: int | None = None
     round: Literal["baseline", "annual"] | None = None
     age_years: float | None = None
@@ -253,7 +253,7 @@ def facts_of(state: NoduleState) -> dict[str, Value | None]:
     facts |= {
         "type": TYPE_WORDS[state.type],
         "growth": GROWTH_WORDS[state.growth],
-        "several": None if state.nodules is None else state.nodules > 1,
+        "several_solid": None if state.solid_nodules is None else state.solid_nodules > 1,
         "several_subsolid": None if state.subsolid_nodules is None else state.subsolid_nodules > 1,
         "earlier_type": TYPE_WORDS[earlier.type] if earlier else NONE,
         "earlier_mean_diameter_mm": earlier.mean_diameter_mm if earlier else None,
