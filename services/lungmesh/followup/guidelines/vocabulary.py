@@ -158,8 +158,8 @@ class NoduleState:
         None when the nodule has no earlier self.
     days_since_first
         Days since the first exam that shows the nodule; 0 at that exam.
-    solid_nodules, subsolid_nodules
-        How many solid ones, and how many part-solid and non-solid ones, the exam has.
+    nodules, subsolid_nodules
+        Nodules of the exam, this one among them; how many of them are part-solid or non-solid.
     round
         baseline: the first exam of screening; annual: a later one.
     risk
@@ -192,7 +192,7 @@ class NoduleState:
     signs: frozenset[str] = field(default_factory=frozenset)
     earlier: Earlier | None = None
     days_since_first: float | None = 0.0
-    solid_nodules: int | None = None
+    nodules: int | None = None
     subsolid_nodules: int | None = None
     round: Literal["baseline", "annual"] | None = None
     age_years: float | None = None
@@ -247,14 +247,15 @@ _PLAIN = (
 
 def facts_of(state: NoduleState) -> dict[str, Value | None]:
     """Return a nodule's facts by name."""
-    earlier = state.earlier
+    earlier, subsolid = state.earlier, state.subsolid_nodules
+    solid = None if state.nodules is None or subsolid is None else state.nodules - subsolid
     facts: dict[str, Value | None] = {name: getattr(state, name) for name in _PLAIN}
     facts |= {sign: sign in state.signs for sign in SIGNS}
     facts |= {
         "type": TYPE_WORDS[state.type],
         "growth": GROWTH_WORDS[state.growth],
-        "several_solid": None if state.solid_nodules is None else state.solid_nodules > 1,
-        "several_subsolid": None if state.subsolid_nodules is None else state.subsolid_nodules > 1,
+        "several_solid": None if solid is None else solid > 1,
+        "several_subsolid": None if subsolid is None else subsolid > 1,
         "earlier_type": TYPE_WORDS[earlier.type] if earlier else NONE,
         "earlier_mean_diameter_mm": earlier.mean_diameter_mm if earlier else None,
         "earlier_solid_mean_diameter_mm": earlier.solid_mean_diameter_mm if earlier else None,
