@@ -17,6 +17,7 @@ from lungmesh.followup.measurement_error import (
 from lungmesh.v1 import nodule_pb2
 from lungmesh.v1.nodule_pb2 import GrowthClass
 
+# Also names the edition of `measurement_error`.
 RULES = ("growth", "2")
 # A change of volume below this is within the error of measurement (CLINICAL section 1).
 MEASUREMENT_ERROR_PERCENT = 25.0

@@ -19,7 +19,6 @@ from statistics import NormalDist
 from lungmesh.v1 import nodule_pb2
 from lungmesh.v1.nodule_pb2 import NoduleType
 
-RULES = ("measurement-error", "1")
 # 95 % of a normal distribution lies within ± this many standard deviations.
 Z95 = NormalDist().inv_cdf(0.975)
 
@@ -43,11 +42,12 @@ _UNCLEAR = frozenset({"spiculation", "lobulation", "juxtapleural"})
 # 0.99 mm in slices of 5 mm (J Digit Imaging 2015;28:373); the volume's is three times as large.
 _SAMPLING_POWER = math.log(0.99 / 0.07) / math.log(5 / 0.75)
 _SAMPLING = 3 * 0.99 / 5
-# What a pair of unlike exams adds, as ln(volume ratio): published shifts, taken as one sd.
+# What a pair of unlike exams adds, as ln(volume ratio): published mean shifts, taken as one sd.
 _UNLIKE = {
     "contrast": math.log(1.155),  # AJR 2012;199:777, nodules up to 200 mm³
     "kernel": math.log(887 / 855),  # Radiology 2007;245:881
-    "lung_volume": math.log(1.231),  # Korean J Radiol 2006;7:243, full breath in and out
+    # Full breath in against full breath out (Korean J Radiol 2006;7:243): the most that it can be.
+    "lung_volume": math.log(1.231) / Z95,
 }
 _SUBSOLID_TYPES = (nodule_pb2.NODULE_TYPE_PART_SOLID, nodule_pb2.NODULE_TYPE_NON_SOLID)
 
