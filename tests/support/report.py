@@ -147,7 +147,10 @@ def _header(
 
 def followup(case: Case, nodules: int = 2, prior: bool = True) -> followup_pb2.FollowupUpdated:
     """Return what follow-up says of the case with 0, 1 or 2 nodules in it."""
-    made = [_nodule(case, 1, CENTER, RADIUS_MM), _nodule(case, 2, SECOND_CENTER, SECOND_RADIUS_MM)]
+    made = [
+        nodule_at(case, 1, CENTER, RADIUS_MM),
+        nodule_at(case, 2, SECOND_CENTER, SECOND_RADIUS_MM),
+    ]
     found = made[:nodules]
     if prior and nodules:
         _grown(found[0])
@@ -175,7 +178,7 @@ def followup(case: Case, nodules: int = 2, prior: bool = True) -> followup_pb2.F
     )
 
 
-def _nodule(
+def nodule_at(
     case: Case, number: int, center: tuple[float, float, float], radius: float
 ) -> nodule_pb2.Nodule:
     volume = case.ready.volume

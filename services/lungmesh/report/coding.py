@@ -34,6 +34,25 @@ GROWTH_CLASS = Code("growth_class", SCHEME, "Growth class")
 DETECTION_SCORE = Code("detection_score", SCHEME, "Detection score")
 SOLID_DIAMETER = Code("solid_diameter", SCHEME, "Mean diameter of solid part")
 DOUBLING_TIME = Code("doubling_time", SCHEME, "Volume doubling time")
+DOUBLING_TIME_LOW = Code("doubling_low", SCHEME, "Volume doubling time, 95 % from")
+DOUBLING_TIME_HIGH = Code("doubling_high", SCHEME, "Volume doubling time, 95 % to")
+VOLUME_CHANGE = Code("volume_change", SCHEME, "Change of volume since prior exam")
+GROWTH_PROBABILITY = Code("growth_chance", SCHEME, "Probability of growth since prior exam")
+DAYS_SINCE_PRIOR = Code("prior_days", SCHEME, "Days since prior exam")
+MATCH_OUTCOME = Code("match_outcome", SCHEME, "Match with earlier exams")
+REVIEW = Code("review", SCHEME, "Review by radiologist")
+REVIEWS = {
+    "confirmed": Code("confirmed", SCHEME, "Confirmed by radiologist"),
+    "": Code("by_hand", SCHEME, "Changed by radiologist"),
+}
+_OUTCOMES = {
+    "first_exam": "First exam",
+    "same": "Same nodule in an earlier exam",
+    "new": "New nodule",
+    "split": "Split off from a nodule of an earlier exam",
+    "merged": "Merged from nodules of an earlier exam",
+    "not_evaluable": "Not evaluable",
+}
 NO_NODULE = Code("no_nodule", SCHEME, "No pulmonary nodule found")
 AUTOMATIC_FINDING = Code("reading_result", SCHEME, "Result of automatic reading")
 ONE = codes.UCUM.NoUnits
@@ -48,6 +67,11 @@ def nodule_type(nodule: Nodule) -> Code:
 def growth(nodule: Nodule) -> Code:
     """Return the nodule's growth class as a code."""
     return Code(nodule.growth, SCHEME, GROWTH[nodule.growth].en.capitalize())
+
+
+def outcome(nodule: Nodule) -> Code:
+    """Return what a nodule is to the earlier exams' nodules as a code."""
+    return Code(_value(f"match_{nodule.outcome}"), SCHEME, _OUTCOMES[nodule.outcome])
 
 
 def guideline(name: str, edition: str) -> Code:

@@ -298,10 +298,19 @@ class Content:
         return int(self.ids["edition"])
 
     @property
+    def guideline(self) -> str:
+        """The guideline that the programme follows; Lung-RADS where none is told."""
+        names = [category.guideline.name for category in self.categories]
+        if self.next and self.next.guideline.name in names:
+            return self.next.guideline.name
+        return LUNG_RADS if LUNG_RADS in names or not names else names[0]
+
+    @property
     def dominant(self) -> Nodule | None:
-        """The nodule that decides the exam's Lung-RADS category, the largest where several do."""
-        exam = next((c.category for c in self.categories if c.guideline.name == LUNG_RADS), "")
-        deciding = [n for n in self.nodules if exam and n.category_of(LUNG_RADS) == exam]
+        """The nodule that decides the exam's category, the largest where several do."""
+        name = self.guideline
+        exam = next((c.category for c in self.categories if c.guideline.name == name), "")
+        deciding = [n for n in self.nodules if exam and n.category_of(name) == exam]
         return max(
             deciding or self.nodules, key=lambda n: (n.mean_diameter_mm, -n.number), default=None
         )

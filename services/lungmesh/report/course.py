@@ -152,7 +152,7 @@ def doubling_time(prior: PriorMatch) -> str:
     low, high = prior.volume_doubling_time_low_days, prior.volume_doubling_time_high_days
     if low is None and high is None:
         return str(prior.volume_doubling_time_days)
-    ends = " … ".join("∞" if end is None else str(end) for end in (low, high))
+    ends = " – ".join("∞" if end is None else str(end) for end in (low, high))
     return f"{prior.volume_doubling_time_days} ({ends})"
 
 
@@ -216,14 +216,16 @@ def _numbered(word: Phrase, numbers: list[int]) -> Phrase:
     return Phrase(f"{word.en.capitalize()}: nodule {shown}.", f"{word.zh}：结节 {shown}。")
 
 
-def next_exam(coming: NextExam) -> Phrase:
-    """Say what the programme's guideline asks for next."""
+def next_exam(coming: NextExam) -> Phrase | None:
+    """Say what the programme's guideline asks for next; None where it names no date."""
     name = f"{coming.guideline.name} {coming.guideline.version}"
     if coming.work_up:
         return Phrase(
             f"Next by {name}: work-up now.",
             f"下一步（{name}）：立即进一步检查。",
         )
+    if not coming.due_date:
+        return None
     when = date(coming.due_date)
     return Phrase(f"Next CT by {name}: due {when}.", f"下次CT（{name}）：应于 {when} 进行。")
 
@@ -242,7 +244,7 @@ def edition(content: Content) -> Phrase | None:
 def reasons(category: Category) -> Iterator[Phrase]:
     """Say which row of a guideline's table spoke, what it looked at, and what would change it."""
     if category.row and category.category:
-        en, zh = f"Row of the table: “{category.row}”", f"表中依据：“{category.row}”"
+        en, zh = f'Row of the table: "{category.row}"', f"表中依据：“{category.row}”"
         if category.facts:
             looked_at = listed(fact(item) for item in category.facts)
             en, zh = f"{en}; by {looked_at.en}", f"{zh}；所据：{looked_at.zh}"
@@ -250,7 +252,7 @@ def reasons(category: Category) -> Iterator[Phrase]:
     if category.alternatives:
         others = [
             Phrase(
-                f"{other.category} if {fact(other.change).en}",
+                f"{other.category} with {fact(other.change).en}",
                 f"{fact(other.change).zh} 则为 {other.category} 类",
             )
             for other in category.alternatives[:_ALTERNATIVES]

@@ -16,7 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from lungmesh.mesh.ids import deterministic_id
-from lungmesh.report import coding
+from lungmesh.report import coding, course
 from lungmesh.report.content import Category, Content, Nodule, Risk
 from lungmesh.report.objects import DEVICE, MANUFACTURER, VERSION
 from lungmesh.report.terms import date
@@ -62,7 +62,12 @@ def bundle(content: Content, forms: Mapping[str, bytes]) -> bytes:
         builder.device(),
         builder.imaging_study(),
         *builder.observations(),
+        *builder.next_exam(),
     ]
+    if content.edition > 1:
+        # The same resources again: whoever keeps them puts this version over the one before.
+        for resource in resources:
+            resource["meta"] = {"versionId": str(content.edition)}
     entries = [{"fullUrl": f"urn:uuid:{r['id']}", "resource": r} for r in resources]
     made = Bundle.model_validate(
         {
@@ -146,6 +151,8 @@ class _Builder:
     def diagnostic_report(self, forms: Mapping[str, bytes]) -> dict[str, Any]:
         content = self._content
         impression = next(s for s in sections(content) if s.heading.en == "Impression")
+        replaced = course.edition(content)
+        told = [*([replaced] if replaced else []), *impression.lines]
         out = {
             "resourceType": "DiagnosticReport",
             "id": self.id("report"),
@@ -166,15 +173,33 @@ class _Builder:
             "performer": [],
             "imagingStudy": [self._to("imaging-study")],
             "result": [self._to("nodule", n.number) for n in content.nodules],
-            "conclusion": "\n".join(
-                [*(line.en for line in impression.lines), *(line.zh for line in impression.lines)]
-            ),
+            "conclusion": "\n".join([*(line.en for line in told), *(line.zh for line in told)]),
             "conclusionCode": [_category_code(c) for c in content.categories],
             "presentedForm": [_attachment(name, data) for name, data in forms.items()],
         }
         if self._day:
             out["effectiveDateTime"] = self._day
         return {name: value for name, value in out.items() if value != []}
+
+    def next_exam(self) -> Iterator[dict[str, Any]]:
+        """What the programme's guideline asks for, as a proposal that a person may order."""
+        coming = self._content.next
+        said = course.next_exam(coming) if coming else None
+        if coming is None or said is None:
+            return
+        out = {
+            "resourceType": "ServiceRequest",
+            "id": self.id("next-exam"),
+            "status": "draft",
+            "intent": "proposal",
+            "code": {"text": "Work-up"} if coming.work_up else _CT_CHEST_REPORT,
+            "subject": self._to("patient"),
+            "reasonReference": [self._to("report")],
+            "note": [{"text": said.en}, {"text": said.zh}],
+        }
+        if coming.due_date:
+            out["occurrenceDateTime"] = date(coming.due_date)
+        yield out
 
     def observations(self) -> Iterator[dict[str, Any]]:
         """A finding a nodule, and each of its measures as a member of it."""
@@ -212,6 +237,7 @@ class _Builder:
                 **_probability(risk),
                 "method": {"text": f"{risk.model.name} {risk.model.version} ({risk.source})"},
             }
+        yield from self._course(nodule)
         for category in nodule.categories:
             if category.category:
                 edition = (category.guideline.name, category.guideline.version)
@@ -219,6 +245,44 @@ class _Builder:
                     **self._observation(nodule, f"category {edition}", coding.guideline(*edition)),
                     "valueCodeableConcept": _category_code(category),
                 }
+
+    def _course(self, nodule: Nodule) -> Iterator[dict[str, Any]]:
+        """The growth class, and the change since the most recent earlier exam of the nodule."""
+        said = [*course.course(nodule), *course.review(nodule, self._content)]
+        yield {
+            **self._observation(nodule, "growth", coding.GROWTH_CLASS),
+            "valueCodeableConcept": _coded(coding.growth(nodule)),
+            "note": [{"text": text} for line in said for text in (line.en, line.zh)],
+        }
+        for prior in nodule.priors[:1]:
+            since = _component(coding.DAYS_SINCE_PRIOR, prior.interval_days)
+            interval = [
+                _component(code, bound)
+                for code, bound in (
+                    (coding.DOUBLING_TIME_LOW, prior.volume_doubling_time_low_days),
+                    (coding.DOUBLING_TIME_HIGH, prior.volume_doubling_time_high_days),
+                )
+                if bound is not None
+            ]
+            chance = prior.growth_probability
+            percent = None if chance is None else round(chance * 100, 1)
+            for name, code, value, unit, more in (
+                ("volume_change", coding.VOLUME_CHANGE, prior.volume_change_percent, "%", []),
+                (
+                    "doubling_time",
+                    coding.DOUBLING_TIME,
+                    prior.volume_doubling_time_days,
+                    "d",
+                    interval,
+                ),
+                ("growth_probability", coding.GROWTH_PROBABILITY, percent, "%", []),
+            ):
+                if value is not None:
+                    yield {
+                        **self._observation(nodule, name, code),
+                        "valueQuantity": _quantity(value, unit),
+                        "component": [since, *more],
+                    }
 
     def _observation(self, nodule: Nodule, name: str, code: Code) -> dict[str, Any]:
         lobe, side = coding.LOBES[nodule.lobe]
@@ -272,6 +336,10 @@ def _category_code(category: Category) -> dict[str, Any]:
 
 def _quantity(value: float, unit: str) -> dict[str, Any]:
     return {"value": value, "unit": unit, "system": _SYSTEMS["UCUM"], "code": unit}
+
+
+def _component(code: Code, days: int) -> dict[str, Any]:
+    return {"code": _coded(code), "valueQuantity": _quantity(days, "d")}
 
 
 def _probability(risk: Risk) -> dict[str, Any]:

@@ -118,12 +118,10 @@ def outcome_of(tracking: nodule_pb2.Tracking) -> str:
 
 
 def next_exam(event: followup_pb2.FollowupUpdated) -> NextExam | None:
-    """Return what comes next; None where no guideline could say."""
+    """Return what the programme's guideline asks for next; None where no programme is told."""
     if not event.HasField("next"):
         return None
     coming = event.next
-    if not (coming.due_date or coming.work_up):
-        return None
     return NextExam(
         guideline=Model(coming.guideline.name, coming.guideline.version),
         category=coming.category,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import highdicom as hd
 from highdicom.sr import (
@@ -22,10 +23,11 @@ from highdicom.sr import (
 from highdicom.sr import DeviceObserverIdentifyingAttributes as Device
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import Comprehensive3DSRStorage
 
 from lungmesh.mesh.ids import dicom_uid
 from lungmesh.report import coding
-from lungmesh.report.content import Content, Nodule
+from lungmesh.report.content import Content, Nodule, PriorMatch
 from lungmesh.report.objects import (
     DEVICE,
     MANUFACTURER,
@@ -74,11 +76,26 @@ def structured_report(content: Content, seg: Dataset | None, headers: Sequence[D
         is_complete=True,
         is_final=False,
         is_verified=False,
+        previous_versions=_replaced(content, headers[0]),
         series_description="LungMesh nodule report",
     )
     dataset.CodingSchemeIdentificationSequence = [coding.scheme_identification()]
     stamp(dataset, when)
     return dataset
+
+
+def _replaced(content: Content, source: Dataset) -> list[Dataset] | None:
+    """Return the SR of the edition before, as far as a reference needs it; None for a first."""
+    if content.edition == 1:
+        return None
+    before = replace(content, ids={**content.ids, "edition": content.edition - 1})
+    names = identity(before, "sr")
+    replaced = Dataset()
+    replaced.StudyInstanceUID = source.StudyInstanceUID
+    replaced.SeriesInstanceUID = names.series_instance_uid
+    replaced.SOPInstanceUID = names.sop_instance_uid
+    replaced.SOPClassUID = Comprehensive3DSRStorage
+    return [replaced]
 
 
 def _observer() -> ObserverContext:
@@ -126,10 +143,9 @@ def _measurements(nodule: Nodule) -> Iterator[Measurement]:
     yield Measurement(codes.DCM.AttenuationCoefficient, nodule.mean_hu, hu, derivation=mean)
     if nodule.type in ("part_solid", "non_solid"):
         yield Measurement(coding.SOLID_DIAMETER, nodule.solid_mean_diameter_mm, mm)
-    for prior in nodule.priors:
-        if prior.volume_doubling_time_days is not None:
-            days = prior.volume_doubling_time_days
-            yield Measurement(coding.DOUBLING_TIME, days, coding.DAYS)
+    # Most recent first: its figures can stand alone, those of all exams are in the summary.
+    for prior in nodule.priors[:1]:
+        yield from _since(prior)
     yield Measurement(coding.DETECTION_SCORE, nodule.detection_score, coding.ONE)
     for risk in nodule.risks:
         # A range has no place in a measurement: where inputs are missing the texts hold it.
@@ -144,9 +160,29 @@ def _measurements(nodule: Nodule) -> Iterator[Measurement]:
             )
 
 
+def _since(prior: PriorMatch) -> Iterator[Measurement]:
+    percent = codes.UCUM.Percent
+    yield Measurement(coding.DAYS_SINCE_PRIOR, prior.interval_days, coding.DAYS)
+    yield Measurement(coding.VOLUME_CHANGE, prior.volume_change_percent, percent)
+    for code, bound in (
+        (coding.DOUBLING_TIME, prior.volume_doubling_time_days),
+        (coding.DOUBLING_TIME_LOW, prior.volume_doubling_time_low_days),
+        (coding.DOUBLING_TIME_HIGH, prior.volume_doubling_time_high_days),
+    ):
+        if bound is not None:
+            yield Measurement(code, bound, coding.DAYS)
+    if prior.growth_probability is not None:
+        chance = round(prior.growth_probability * 100, 1)
+        yield Measurement(coding.GROWTH_PROBABILITY, chance, percent)
+
+
 def _evaluations(nodule: Nodule) -> Iterator[QualitativeEvaluation]:
     yield QualitativeEvaluation(name=coding.NODULE_TYPE, value=coding.nodule_type(nodule))
     yield QualitativeEvaluation(name=coding.GROWTH_CLASS, value=coding.growth(nodule))
+    if nodule.outcome:
+        yield QualitativeEvaluation(name=coding.MATCH_OUTCOME, value=coding.outcome(nodule))
+    if nodule.review:
+        yield QualitativeEvaluation(name=coding.REVIEW, value=coding.REVIEWS[nodule.review.status])
     for category in nodule.categories:
         if category.category:
             named_as = (category.guideline.name, category.guideline.version)

@@ -277,15 +277,20 @@ def _by_row(category: Category) -> Phrase:
     name = category_name(category)
     if not (category.row and category.category):
         return _nodule_category(category)
-    return Phrase(f"{name.en} (row “{category.row}”).", f"{name.zh}（依据“{category.row}”）。")
+    return Phrase(f'{name.en} (row "{category.row}").', f"{name.zh}（依据“{category.row}”）。")
 
 
 def _guidelines(content: Content) -> Iterator[Phrase]:
     for category in content.categories:
         yield _management(category)
         yield from course.reasons(category)
-    if content.next:
-        yield course.next_exam(content.next)
+    yield from _next(content)
+
+
+def _next(content: Content) -> Iterator[Phrase]:
+    said = course.next_exam(content.next) if content.next else None
+    if said:
+        yield said
 
 
 def _management(category: Category) -> Phrase:
@@ -317,8 +322,7 @@ def _impression(content: Content) -> Iterator[Phrase]:
     yield from course.changes(content)
     for category in content.categories:
         yield _nodule_category(category)
-    if content.next:
-        yield course.next_exam(content.next)
+    yield from _next(content)
 
 
 def _limits(content: Content) -> Iterator[Phrase]:

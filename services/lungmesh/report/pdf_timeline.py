@@ -1,0 +1,166 @@
+"""The PDF's part on time: a table of each nodule in all exams that show it, and the growth plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reportlab.lib.colors import white
+from reportlab.lib.units import mm
+from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Paragraph, Spacer, Table
+
+from lungmesh.report.content import Content, Nodule, PastSize, PriorMatch
+from lungmesh.report.course import UNKNOWN_DATE, doubling_time, probability
+from lungmesh.report.growth_plot import CAPTION, PANEL_WIDTH, growth_plots
+from lungmesh.report.pdf_style import INK, STRIPE, WIDTH, bar, both, style, table_style
+from lungmesh.report.terms import OUTCOMES, UNLIKE, Phrase, date, named
+
+_HEADING = Phrase("Course of each nodule over all exams", "各结节历次检查变化")
+_NOTE = Phrase(
+    "Changes are from the exam of the row to this one. VDT: volume doubling time in days with its "
+    "95 % interval, ∞ where it reaches no change. P: probability of true growth, given the error "
+    "of measurement. In brackets: the mean diameter of a solid part.",
+    "变化为该行检查至本次检查。VDT：体积倍增时间（天）及其 95 % 区间，∞ 表示可至无变化。"
+    "P：考虑测量误差后确有增大的概率。括号内为实性成分平均径。",
+)
+_PANELS_A_ROW = 3
+
+
+def timeline(content: Content) -> Iterator[Flowable]:
+    """Yield table and plot; nothing where no nodule is in an earlier exam."""
+    tracked = [nodule for nodule in content.nodules if nodule.history]
+    if not tracked:
+        return
+    yield CondPageBreak(45 * mm)
+    yield bar(_HEADING)
+    yield Spacer(1, 1.5 * mm)
+    yield _table(tracked, content)
+    yield Spacer(1, 1.5 * mm)
+    yield from both(_NOTE, 6.5)
+    yield Spacer(1, 3 * mm)
+    yield from _plots(content)
+
+
+def _table(tracked: list[Nodule], content: Content) -> Table:
+    head = (
+        ("#", ""),
+        ("Exam", "检查日期"),
+        ("Days", "间隔天数"),
+        ("Mean mm", "平均径（实性）"),
+        ("Vol. mm³", "体积"),
+        ("Vol. change", "体积变化"),
+        ("VDT (95 %)", "倍增时间"),
+        ("P", "增大概率"),
+        ("Note", "说明"),
+    )
+    rows: list[list[Any]] = [
+        [[Paragraph(text, style(7, bold=True)) for text in labels] for labels in head]
+    ]
+    looks: list[tuple[Any, ...]] = []
+    for order, nodule in enumerate(tracked):
+        first = len(rows)
+        rows += _rows(nodule, content)
+        last = len(rows) - 1
+        looks += [
+            ("NOSPLIT", (0, first), (-1, last)),
+            ("BACKGROUND", (0, first), (-1, last), STRIPE if order % 2 else white),
+            ("LINEBELOW", (0, last), (-1, last), 0.7, INK),
+        ]
+    shares = (0.04, 0.115, 0.075, 0.125, 0.09, 0.1, 0.18, 0.085, 0.19)
+    table = Table(rows, colWidths=[WIDTH * share for share in shares], repeatRows=1)
+    table.setStyle(table_style(*looks))
+    return table
+
+
+def _rows(nodule: Nodule, content: Content) -> Iterator[list[Any]]:
+    compared = {prior.ids["study_id"]: prior for prior in nodule.priors}
+    for place, past in enumerate(reversed(nodule.history)):
+        prior = compared.get(past.ids["study_id"])
+        yield [
+            Paragraph(str(nodule.number) if not place else "", style(9, bold=True)),
+            _cell(date(past.study_date) or UNKNOWN_DATE),
+            _cell(str(past.interval_days)),
+            _cell(_mean(past)),
+            _cell(str(past.volume_mm3)),
+            *(_changes(prior) if prior else [_cell("–")] * 3),
+            _unlike(prior) if prior else "",
+        ]
+    yield [
+        "",
+        _cell(date(content.exam.study_date) or UNKNOWN_DATE, bold=True),
+        _cell("0"),
+        _cell(_mean(nodule), bold=True),
+        _cell(str(nodule.volume_mm3), bold=True),
+        *[_cell("")] * 3,
+        _now(nodule),
+    ]
+
+
+def _mean(size: Nodule | PastSize) -> str:
+    """Return the mean diameter, of a part-solid nodule with that of its solid part."""
+    total = f"{size.mean_diameter_mm:.1f}"
+    if size.type != "part_solid":
+        return total
+    return f"{total} ({size.solid_mean_diameter_mm:.1f})"
+
+
+def _changes(prior: PriorMatch) -> list[Paragraph]:
+    chance = prior.growth_probability
+    return [
+        _cell(f"{prior.volume_change_percent:+.1f} %"),
+        _cell(doubling_time(prior)),
+        _cell("–" if chance is None else probability(chance)),
+    ]
+
+
+def _unlike(prior: PriorMatch) -> list[Flowable]:
+    if not prior.warnings:
+        return []
+    words = [named(UNLIKE, code) for code in prior.warnings]
+    return both(
+        Phrase(
+            "unlike: " + ", ".join(word.en for word in words),
+            "不同：" + "、".join(word.zh for word in words),
+        ),
+        6.5,
+    )
+
+
+def _now(nodule: Nodule) -> list[Flowable]:
+    """Say what this exam's row needs beside its figures: split or merged, a person's word."""
+    said = []
+    if nodule.outcome in ("split", "merged"):
+        word = OUTCOMES[nodule.outcome]
+        said.append(Phrase(word.en.split(":")[0], word.zh.split("：")[0]))
+    if nodule.review and nodule.review.measured_by_hand:
+        said.append(Phrase("measured by hand", "手工测量"))
+    if not said:
+        return []
+    return both(
+        Phrase(", ".join(word.en for word in said), "、".join(word.zh for word in said)), 6.5
+    )
+
+
+def _cell(text: str, bold: bool = False) -> Paragraph:
+    return Paragraph(text, style(7.5, bold=bold))
+
+
+def _plots(content: Content) -> Iterator[Flowable]:
+    panels: list[Any] = list(growth_plots(content))
+    gap = (WIDTH - _PANELS_A_ROW * PANEL_WIDTH) / (_PANELS_A_ROW - 1)
+    for first in range(0, len(panels), _PANELS_A_ROW):
+        line = panels[first : first + _PANELS_A_ROW]
+        grid = Table([line], colWidths=[PANEL_WIDTH + gap] * len(line), hAlign="LEFT")
+        grid.setStyle(
+            [
+                ("LEFTPADDING", (0, 0), (-1, -1), 0),
+                ("RIGHTPADDING", (0, 0), (-1, -1), 0),
+                ("TOPPADDING", (0, 0), (-1, -1), 2),
+                ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
+            ]
+        )
+        if first + _PANELS_A_ROW < len(panels):
+            yield grid
+        else:
+            # The caption stays with the last panels.
+            yield KeepTogether([grid, *both(CAPTION, 6.5), Spacer(1, 4 * mm)])
