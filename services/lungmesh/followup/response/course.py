@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -70,7 +70,7 @@ class _Course:
 
     smallest_mm: float
     non_target: tuple[float, float]
-    known_new: list[str]
+    kept_as: Mapping[str, str]
     timepoints: list[tuple[float, str]]
     i_state: irecist.State
     # When the partial response that now stands began.
@@ -95,12 +95,12 @@ def assess(exams: Sequence[ExamLesions]) -> list[ExamResponse]:
         return []
     days = _days(exams)
     chosen = choose(exams[0])
-    first = read(exams[0], chosen, ())
+    first = read(exams[0], chosen, {})
     volume = _volume(first)
     results = [_baseline(exams[0], first, chosen.targets)]
-    course = _Course(first.sum_mm, recist.non_target_burden(first), [], [], irecist.State())
+    course = _Course(first.sum_mm, recist.non_target_burden(first), {}, [], irecist.State())
     for day, exam in zip(days[1:], exams[1:], strict=True):
-        reading = read(exam, chosen, course.known_new)
+        reading = read(exam, chosen, course.kept_as)
         targets = recist.target_response(reading, chosen, first.sum_mm, course.smallest_mm)
         others = recist.non_target_response(reading, chosen, *course.non_target)
         base, base_row = _without_new(course, day, targets, others)
@@ -194,7 +194,7 @@ def _go_on(course: _Course, reading: Reading, complete: bool) -> None:
     burden = recist.non_target_burden(reading)
     if not reading.missed_non_targets and burden[1] < course.non_target[1]:
         course.non_target = burden
-    course.known_new += [uid for uid in reading.new if uid not in course.known_new]
+    course.kept_as = reading.kept_as
 
 
 def _days(exams: Sequence[ExamLesions]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 MOST_TARGETS = 5
@@ -96,6 +96,8 @@ class Reading:
         Lesions that are none of the baseline's.
     missed_targets, missed_non_targets
         Whether the place of one of them was not shown.
+    kept_as
+        Under which lesion each tracking UID counts, here and from now on.
     """
 
     targets: Mapping[str, Seen]
@@ -104,6 +106,7 @@ class Reading:
     measurable_new: frozenset[str]
     missed_targets: bool
     missed_non_targets: bool
+    kept_as: Mapping[str, str]
 
     @property
     def sum_mm(self) -> float:
@@ -162,28 +165,34 @@ def choose(baseline: ExamLesions) -> Chosen:
     )
 
 
-def read(exam: ExamLesions, chosen: Chosen, known_new: Sequence[str]) -> Reading:
+def read(exam: ExamLesions, chosen: Chosen, kept_as: Mapping[str, str]) -> Reading:
     """Tell an exam's lesions apart.
 
     A fragment counts with the lesion that it split off from; of lesions that merged the whole
-    counts with the first of them that is a target.
+    counts with the first of them that is a target. What is nothing that was seen before is new.
 
     Parameters
     ----------
-    known_new
-        New lesions of earlier exams.
+    kept_as
+        Of the earlier exams.
     """
     thickness = exam.slice_thickness_mm
-    groups = (chosen.targets, chosen.non_targets, tuple(known_new))
-    found: tuple[dict[str, list[Lesion]], ...] = tuple(defaultdict(list) for _ in groups)
+    known = {uid: uid for uid in (*chosen.targets, *chosen.non_targets)} | dict(kept_as)
+    targets: dict[str, list[Lesion]] = defaultdict(list)
+    non_targets: dict[str, list[Lesion]] = defaultdict(list)
+    new: dict[str, list[Lesion]] = defaultdict(list)
     for lesion in exam.lesions:
         names = (lesion.tracking_uid, *lesion.related_uids)
-        owners = (
-            (group, name) for group, uids in enumerate(groups) for name in names if name in uids
-        )
-        group, owner = next(owners, (2, lesion.tracking_uid))
-        if group == 0 or disease(lesion, thickness):
-            found[group][owner].append(lesion)
+        owners = [known[name] for name in names if name in known]
+        owners.sort(key=lambda uid: uid not in chosen.targets)
+        owner = owners[0] if owners else lesion.tracking_uid
+        if owner in chosen.targets:
+            targets[owner].append(lesion)
+        elif not disease(lesion, thickness):
+            continue
+        else:
+            (non_targets if owner in chosen.non_targets else new)[owner].append(lesion)
+        known[lesion.tracking_uid] = owner
 
     def seen(lesions: Mapping[str, list[Lesion]]) -> dict[str, Seen]:
         return {
@@ -194,7 +203,6 @@ def read(exam: ExamLesions, chosen: Chosen, known_new: Sequence[str]) -> Reading
             for uid, parts in lesions.items()
         }
 
-    targets, non_targets, new = found
     merged = {name for lesion in exam.lesions for name in lesion.related_uids}
     unseen = exam.not_evaluated - merged
     return Reading(
@@ -208,6 +216,7 @@ def read(exam: ExamLesions, chosen: Chosen, known_new: Sequence[str]) -> Reading
         missed_non_targets=any(
             uid in unseen and uid not in non_targets for uid in chosen.non_targets
         ),
+        kept_as=known,
     )
 
 
