@@ -34,7 +34,8 @@ from lungmesh.mesh.ids import deterministic_id, dicom_uid
 from lungmesh.mesh.settings import load
 from lungmesh.mesh.stage import run_stage
 from lungmesh.preprocess.findings import Severity
-from lungmesh.preprocess.quality import LungFacts, judge_headers, judge_lungs
+from lungmesh.preprocess.noise import tissue_noise_hu
+from lungmesh.preprocess.quality import LungFacts, judge_headers, judge_lungs, judge_noise
 from lungmesh.v1 import nodule_pb2, study_pb2, volume_pb2
 from tests.support.triton import running_triton
 
@@ -268,7 +269,11 @@ def _warnings(case: Case, ready: volume_pb2.VolumeReady) -> tuple[str, ...]:
                 float(max(lungs[:, :, 0].sum(), lungs[:, :, -1].sum())) * z_mm * y_mm,
             ),
         )
-        judged = [*judge_headers(_headers(case), grid_of(case)), *judge_lungs(facts)]
+        judged = [
+            *judge_headers(_headers(case), grid_of(case)),
+            *judge_noise(tissue_noise_hu(case.hu, y_mm)),
+            *judge_lungs(facts),
+        ]
         found = [(one.code, int(one.severity)) for one in judged]
     return tuple(sorted({code for code, severity in found if severity >= Severity.WARN}))
 

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from lungmesh.preprocess.noise import local_moments, most_frequent
+
 Hu = npt.NDArray[np.int16]
 Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.float32]
@@ -22,8 +24,6 @@ Triple = tuple[float, float, float]
 
 _LOWEST, _HIGHEST = -1024, 3071
 _SLICES_AT_ONCE = 16
-# Width of the window that a local deviation is taken in.
-_PATCH_MM = 8.0
 _SECOND = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 # What standard kernels pass, cycles/mm: the search for a host's own.
 _CUTOFFS = np.geomspace(0.12, 1.2, 40)
@@ -106,25 +106,23 @@ def measured_noise(hu: Hu, spacing: Triple, lungs: Mask) -> Noise:
     picked = np.unique(np.linspace(0, max(0, len(hu) - 2), 24).astype(int))
     part = hu[picked].astype(np.float32)
     above = hu[np.minimum(picked + 1, len(hu) - 1)].astype(np.float32)
-    width = max(3, round(_PATCH_MM / spacing[1]))
-    size = (1, width, width)
-    mean = ndimage.uniform_filter(part, size)
+    mean, square = local_moments(part, spacing[1])
     rest = part - mean
-    square = np.maximum(ndimage.uniform_filter(rest**2, size), 0)
     second = ndimage.correlate(part, _SECOND[None])
-    fine = np.sqrt(np.maximum(ndimage.uniform_filter(second**2, size), 0))
+    level, spread_of_second = local_moments(second, spacing[1])
+    fine = np.sqrt(level**2 + spread_of_second)
     deviation = np.sqrt(square)
     tissue = np.abs(mean - 40) < 50
     lung = lungs[picked] & (mean < -750)
-    tissue_hu = _mode(deviation[tissue])
-    lung_hu = tissue_hu * _mode(fine[lung]) / max(_mode(fine[tissue]), 1e-6)
+    tissue_hu = most_frequent(deviation[tissue])
+    lung_hu = tissue_hu * most_frequent(fine[lung]) / max(most_frequent(fine[tissue]), 1e-6)
     flat = tissue & (deviation < 1.15 * tissue_hu)
     across, along_z = 0.5, 0.0
     if flat.sum() > 1000:
         variance = float(square[flat].mean())
         step = (part - np.roll(part, 1, 2))[flat]
         across = 1 - float(np.mean(step**2)) / (2 * variance)
-        rise = (rest - above + ndimage.uniform_filter(above, size))[flat]
+        rise = (rest - above + local_moments(above, spacing[1])[0])[flat]
         spread = 1.4826 * float(np.median(np.abs(rise)))
         along_z = float(np.clip(1 - spread**2 / (2 * variance), 0, 0.45))
     return Noise(tissue_hu, lung_hu or tissue_hu, _cutoff(across, spacing[2]), along_z)
@@ -303,18 +301,6 @@ def _cutoff(across: float, pixel_mm: float) -> float:
     spectra = [radius * np.exp(-((radius / cutoff) ** 2)) for cutoff in _CUTOFFS]
     made = np.array([float((power * phase).sum() / power.sum()) for power in spectra])
     return float(_CUTOFFS[int(np.abs(made - across).argmin())])
-
-
-def _mode(values: Floats) -> float:
-    """Return the most frequent value; 0 when there are too few."""
-    if values.size < 1000:
-        return 0.0
-    high = 1.5 * float(np.median(values))
-    if high == 0:
-        return 0.0
-    count, edges = np.histogram(values, 150, (0.0, high))
-    top = int(ndimage.gaussian_filter1d(count.astype(float), 3.0).argmax())
-    return float((edges[top] + edges[top + 1]) / 2)
 
 
 def _gravity(hu: Hu, lungs: Mask) -> tuple[float, float]:

@@ -29,6 +29,8 @@ MIN_LUNG_SHARE = 0.15
 # Lung area on the first or last slice beyond which the lungs go on outside the scan, mm²; the
 # apices and recesses end in less.
 MAX_CUT_AREA_MM2 = 1500.0
+# Noise in soft tissue above which nodules are lost (bench/robustness.py, simulated): HU.
+MAX_NOISE_HU = 28.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,22 @@ def judge_headers(headers: Sequence[Dataset], grid: Grid) -> list[Finding]:
     """Return what the slices' headers and the grid say against the scan."""
     first = headers[0]
     return [finding for check in _CHECKS for finding in check(first, headers, grid)]
+
+
+def judge_noise(noise_hu: float) -> list[Finding]:
+    """Return what the noise in soft tissue, HU, says against the scan."""
+    if noise_hu <= MAX_NOISE_HU:
+        return []
+    return [
+        Finding(
+            "noise",
+            Severity.WARN,
+            f"The image is noisy ({noise_hu:.0f} HU in soft tissue, limit {MAX_NOISE_HU:g}): "
+            "small and faint nodules may be missed.",
+            f"图像噪声较大（软组织 {noise_hu:.0f} HU，上限 {MAX_NOISE_HU:g}）："
+            "小结节及淡薄结节可能漏检。",
+        )
+    ]
 
 
 def judge_lungs(lungs: LungFacts) -> list[Finding]:

@@ -17,7 +17,8 @@ from lungmesh.preprocess.coarse import Coarse, coarsen
 from lungmesh.preprocess.findings import Finding, refuse_if_any
 from lungmesh.preprocess.identity import without_identity
 from lungmesh.preprocess.instances import Instances
-from lungmesh.preprocess.quality import LungFacts, judge_headers, judge_lungs, number
+from lungmesh.preprocess.noise import tissue_noise_hu
+from lungmesh.preprocess.quality import LungFacts, judge_headers, judge_lungs, judge_noise, number
 from lungmesh.preprocess.series import Choice, choose_series, kernel_name
 from lungmesh.preprocess.settings import PreprocessSettings
 from lungmesh.preprocess.stack import Stack, stack_slices
@@ -25,7 +26,7 @@ from lungmesh.preprocess.volume import read_volume
 from lungmesh.v1 import study_pb2, volume_pb2
 
 SERIES_CHOICE = ("series-choice", "1")
-QUALITY_RULES = ("screening-ct-quality", "1")
+QUALITY_RULES = ("screening-ct-quality", "2")
 # ContrastBolusAgent values that say there was none.
 _CONTRAST_DENIED = {"", "NO", "NONE", "N", "W/O", "WITHOUT", "NATIVE"}
 
@@ -64,6 +65,7 @@ class PreprocessStage(Stage):
             stack, lambda index: instances.whole(headers[index]), self._workers, decoded
         )
         findings += found
+        findings += judge_noise(tissue_noise_hu(hu, min(stack.grid.spacing[:2])))
         ctx.progress(0.45, "finding lungs")
         coarse = coarsen(hu, stack.grid)
         lung_labels = lungs.find_lungs(coarse)
