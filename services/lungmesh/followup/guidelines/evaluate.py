@@ -167,6 +167,8 @@ def _crossed(guideline: Guideline, facts: Facts) -> bool:
     past |= _BY_SIZE
     for fact in ("type", "mean_diameter_mm", "solid_mean_diameter_mm"):
         past[fact] = facts[f"earlier_{fact}"]
+    if facts["cyst_change"] == "multilocular":
+        past["cyst_multilocular"] = False
     then = _speak(guideline, guideline.stages[0], past, Outcome())
     return guideline.rank(now.category) > guideline.rank(then.category)
 
