@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lungmesh.followup.laying import Laying
+from lungmesh.followup.timeline import compared
 from lungmesh.mesh.ids import deterministic_id
+from lungmesh.v1 import followup_pb2
 from lungmesh.v1.followup_pb2 import Correction, CorrectionKind, NoduleRef
 from lungmesh.v1.nodule_pb2 import Nodule, NodulesAssessed
 from tests.support.report import followup, made_up_case
@@ -59,3 +63,32 @@ def a_correction(
         ),
         **fields,  # type: ignore[arg-type]
     )
+
+
+def laid(
+    then: NodulesAssessed, now: NodulesAssessed, *unseen: str, warnings: Sequence[str] = ()
+) -> Laying:
+    """Return a laying of two exams of a patient who never moves: every place stays where it is.
+
+    `unseen` are ids of nodules whose place the other exam does not show.
+    """
+    return Laying(
+        method=followup_pb2.REGISTRATION_METHOD_DEFORMABLE,
+        dice=0.97,
+        inverse_error_mm=0.5,
+        earlier_places={n.nodule_id: _place(n) for n in then.nodules},
+        earlier_visible={n.nodule_id: n.nodule_id not in unseen for n in then.nodules},
+        current_visible={n.nodule_id: n.nodule_id not in unseen for n in now.nodules},
+        warnings=tuple(warnings),
+    )
+
+
+def layings(exams: Sequence[NodulesAssessed], priors: int = 2) -> dict[tuple[str, str], Laying]:
+    """Return the layings that the fold of these exams takes."""
+    known = {exam.study.study_id: exam for exam in exams}
+    return {(then, now): laid(known[then], known[now]) for then, now in compared(exams, priors)}
+
+
+def _place(nodule: Nodule) -> tuple[float, float, float]:
+    x, y, z = nodule.center_lps_mm
+    return x, y, z

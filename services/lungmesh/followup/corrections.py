@@ -14,7 +14,7 @@ import numpy as np
 from lungmesh.mesh.errors import BadInput
 from lungmesh.v1 import followup_pb2, nodule_pb2
 from lungmesh.v1.followup_pb2 import Correction, HandMeasurement, NoduleRef
-from lungmesh.v1.nodule_pb2 import Measurement, Nodule, Review
+from lungmesh.v1.nodule_pb2 import Measurement, Nodule, NodulesAssessed, Review
 
 # A nodule of a new revision is the one that was spoken of when its centre lies as near as this, mm,
 # or inside the nodule. Two nodules of one exam lie farther apart.
@@ -62,6 +62,32 @@ def check(correction: Correction) -> None:
         raise BadInput("a withdrawal names the correction that no longer counts", "no_withdraws")
 
 
+def without_effect(
+    correction: Correction, exams: Sequence[NodulesAssessed], known: Iterable[Correction]
+) -> str:
+    """Return why a correction would change nothing; empty when it does.
+
+    On the bus a correction may come before its exam, so there it is kept and waits.
+    """
+    by_id = {exam.study.study_id: exam for exam in exams}
+    exam = by_id.get(correction.nodule.study_id)
+    if exam is None:
+        return "the patient has no exam of nodule.study_id"
+    if correction.kind == _WITHDRAW:
+        names = {_name(one) for one in known if one.correction_id != correction.correction_id}
+        wanted = (correction.nodule.study_id, correction.withdraws)
+        return "" if wanted in names else "this exam has no correction of the id in withdraws"
+    if find(correction.nodule, exam.nodules) is None:
+        return "the exam has no nodule of nodule.nodule_id, nor one at its place"
+    if correction.kind not in _BONDS:
+        return ""
+    other = by_id.get(correction.other.study_id)
+    if other is None or find(correction.other, other.nodules) is None:
+        return "the patient has no such nodule as `other`"
+    dates = {one.exam.volume.acquisition.study_date for one in (exam, other)}
+    return "" if len(dates) == 2 and "" not in dates else "the two exams are not of different days"
+
+
 def in_order(corrections: Iterable[Correction]) -> list[Correction]:
     """Return them in order of time, then of id."""
     return sorted(corrections, key=_moment)
@@ -70,15 +96,15 @@ def in_order(corrections: Iterable[Correction]) -> list[Correction]:
 def in_force(corrections: Sequence[Correction]) -> list[Correction]:
     """Return those that count, in order of time: no withdrawals, and nothing withdrawn.
 
-    A withdrawal can itself be withdrawn, by a later one.
+    A withdrawal speaks of its own exam, and can itself be withdrawn by a later one.
     """
-    withdrawn: set[str] = set()
+    withdrawn: set[tuple[str, str]] = set()
     left = in_order(corrections)
     # The latest withdrawal cannot be withdrawn; from there on backwards each is decided.
     for correction in reversed(left):
-        if correction.kind == _WITHDRAW and correction.correction_id not in withdrawn:
-            withdrawn.add(correction.withdraws)
-    return [c for c in left if c.kind != _WITHDRAW and c.correction_id not in withdrawn]
+        if correction.kind == _WITHDRAW and _name(correction) not in withdrawn:
+            withdrawn.add((correction.nodule.study_id, correction.withdraws))
+    return [c for c in left if c.kind != _WITHDRAW and _name(c) not in withdrawn]
 
 
 def find(reference: NoduleRef, nodules: Sequence[Nodule]) -> Nodule | None:
@@ -132,6 +158,10 @@ def bonds(corrections: Sequence[Correction]) -> list[Bond]:
         for c in reversed(corrections)
         if c.kind in _BONDS
     ]
+
+
+def _name(correction: Correction) -> tuple[str, str]:
+    return correction.nodule.study_id, correction.correction_id
 
 
 def _moment(correction: Correction) -> tuple[int, int, str]:

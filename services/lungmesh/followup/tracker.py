@@ -1,317 +1,298 @@
-"""One exam beside the patient's earlier ones: who is who, how it changed, what the rules say."""
+"""One exam beside the patient's earlier ones: who is who, and how it changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
-from lungmesh.followup import growth, matching, registration
-from lungmesh.followup.growth import Size
-from lungmesh.followup.guidelines import Earlier, NoduleFacts, Verdict, c_lung_rads, lung_rads
-from lungmesh.followup.guidelines.rows import Guideline
-from lungmesh.followup.matching import Found, Pair
-from lungmesh.followup.registration import Exam, Registration
+from lungmesh.followup import growth, matching
+from lungmesh.followup.corrections import Bond, find
+from lungmesh.followup.laying import Laying
+from lungmesh.followup.matching import Found, Link, Matches
+from lungmesh.followup.selves import (
+    Past,
+    Self,
+    growth_of,
+    measured,
+    past_size,
+    prior_match,
+    selves_of,
+)
 from lungmesh.mesh.ids import dicom_uid
-from lungmesh.v1 import nodule_pb2
+from lungmesh.v1 import followup_pb2, nodule_pb2
 from lungmesh.v1.followup_pb2 import FollowupUpdated, PriorExam
-from lungmesh.v1.nodule_pb2 import Category, Nodule, NodulesAssessed, PriorMatch, Tracking
-from lungmesh.v1.volume_pb2 import ModelVersion
+from lungmesh.v1.nodule_pb2 import MatchOutcome, Nodule, Tracking
+from lungmesh.v1.volume_pb2 import VolumeReady
 
-RULES = ("nodule-tracking", "2")
+RULES = ("nodule-tracking", "3")
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The current exam beside one earlier one.
+class Tracked:
+    """A nodule tied to its earlier selves, most recent first."""
+
+    nodule: Nodule
+    tracking: Tracking
+    selves: tuple[Self, ...] = ()
+    doubled_in_a_year: bool = False
+
+
+@dataclass(frozen=True)
+class Current:
+    """The exam that is tracked: its nodules as people left them, without the rejected ones.
 
     Attributes
     ----------
-    earlier
-        What the tracker said of it.
-    registration
-        None when it was refused.
-    dice
-        Overlap of the lungs after the registration, also of a refused one.
-    """
-
-    earlier: FollowupUpdated
-    days: float
-    registration: Registration | None
-    dice: float
-    pairs: tuple[Pair, ...]
-    resolved: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Self:
-    """A nodule in an earlier exam, `days` before the current one."""
-
-    days: float
-    nodule: Nodule
-
-
-# A pair of a comparison, and the nodule of the earlier exam.
-Match = tuple[Comparison, Pair, Nodule]
-
-
-def days_between(earlier: str, later: str) -> float | None:
-    """Return the days from one DICOM DA to another; None when one is missing or no date."""
-    try:
-        first, last = (datetime.strptime(text, "%Y%m%d") for text in (earlier, later))
-    except ValueError:
-        return None
-    return float((last - first).days)
-
-
-def compare(
-    event: NodulesAssessed,
-    current: Exam,
-    earlier: FollowupUpdated,
-    earlier_exam: Exam,
-    days: float,
-    registration: Registration | None,
-    dice: float,
-) -> Comparison:
-    """Pair the nodules of two exams."""
-    then = [_found(nodule) for nodule in earlier.nodules]
-    now = [_found(nodule) for nodule in event.nodules]
-    centers = [item.center for item in then]
-    moved = matching.to_current(centers, earlier_exam, current, registration)
-    pairs = matching.match(then, moved, now, registered=registration is not None)
-    paired = {pair.earlier_id for pair in pairs}
-    resolved = tuple(
-        item.nodule_id
-        for item, place in zip(then, moved, strict=True)
-        if item.nodule_id not in paired and matching.inside_view(place, current)
-    )
-    return Comparison(earlier, days, registration, dice, tuple(pairs), resolved)
-
-
-def track(
-    event: NodulesAssessed,
-    comparisons: Sequence[Comparison],
-    history: Sequence[tuple[float, FollowupUpdated]],
-    dated: bool,
-) -> FollowupUpdated:
-    """Return the exam with every nodule tied to its earlier selves and placed in the guidelines.
-
-    Parameters
-    ----------
-    comparisons
-        With earlier exams, most recent first.
-    history
-        All earlier exams with their age in days, most recent first: beyond the compared ones a
-        nodule is known by its tracking UID.
+    first
+        No other exam of the patient is known to be earlier.
     dated
         False when the patient has other exams that cannot be put in order, for want of a date.
     """
-    updated = FollowupUpdated(
-        study=event.study,
-        exam=event.exam,
-        priors=[_prior_message(comparison) for comparison in comparisons],
-        models=[*event.models, *_models()],
+
+    study_id: str
+    exam: VolumeReady
+    nodules: Sequence[Nodule]
+    first: bool
+    dated: bool
+
+
+@dataclass
+class _Identity:
+    """Who a current nodule is.
+
+    Attributes
+    ----------
+    related
+        Tracking UIDs of what it split off from or what merged into it.
+    """
+
+    uid: str = ""
+    outcome: MatchOutcome.ValueType = nodule_pb2.MATCH_OUTCOME_UNSPECIFIED
+    related: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Compared:
+    past: Past
+    laying: Laying
+    matches: Matches
+
+    @property
+    def uids(self) -> dict[str, str]:
+        """Tracking UIDs of the earlier exam, by nodule id."""
+        return _uids(self.past.exam)
+
+    @property
+    def partners(self) -> dict[str, str]:
+        """Tracking UIDs of the current nodules' partners, by nodule id."""
+        return {pair.current_id: self.uids[pair.earlier_id] for pair in self.matches.pairs}
+
+
+def track(
+    current: Current, pasts: Sequence[Past], bonds: Sequence[Bond]
+) -> tuple[list[Tracked], list[PriorExam]]:
+    """Tie each nodule of an exam to its earlier selves.
+
+    Parameters
+    ----------
+    pasts
+        All earlier exams, most recent first.
+    bonds
+        What people said is the same, or is not, latest word first; those of other exams are passed
+        over.
+
+    Returns the nodules in their order, and a line for each exam that was compared.
+    """
+    linked, parted = _words(current, pasts, bonds)
+    compared = [
+        _Compared(past, past.laying, _match(current, past, past.laying, linked, parted))
+        for past in pasts
+        if past.laying is not None
+    ]
+    identities = _identities(current, compared, linked, parted)
+    tracked = [
+        _tracked(current, nodule, identities[nodule.nodule_id], pasts, compared)
+        for nodule in current.nodules
+    ]
+    present = {item.tracking.tracking_uid for item in tracked}
+    return tracked, [_prior_exam(one, present) for one in compared]
+
+
+def _words(
+    current: Current, pasts: Sequence[Past], bonds: Sequence[Bond]
+) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Return what people said of the current nodules: the UID each has, and those it has not.
+
+    A nodule has one identity, and an identity one nodule: of words that contradict each other the
+    latest counts.
+    """
+    earlier = {past.exam.study.study_id: past.exam for past in pasts}
+    linked: dict[str, str] = {}
+    parted: dict[str, set[str]] = {nodule.nodule_id: set() for nodule in current.nodules}
+    for bond in bonds:
+        for here, there in ((bond.one, bond.other), (bond.other, bond.one)):
+            if here.study_id != current.study_id or there.study_id not in earlier:
+                continue
+            now = find(here, current.nodules)
+            then = find(there, earlier[there.study_id].nodules)
+            if now is None or then is None:
+                continue
+            uid, name = then.tracking.tracking_uid, now.nodule_id
+            if linked.get(name) == uid or uid in parted[name]:
+                continue
+            if not bond.same:
+                parted[name].add(uid)
+            elif name not in linked and uid not in linked.values():
+                linked[name] = uid
+    return linked, parted
+
+
+def _match(
+    current: Current,
+    past: Past,
+    laying: Laying,
+    linked: Mapping[str, str],
+    parted: Mapping[str, set[str]],
+) -> Matches:
+    forced: list[Link] = []
+    forbidden: list[Link] = []
+    for then, uid in _uids(past.exam).items():
+        for nodule in current.nodules:
+            now = nodule.nodule_id
+            if linked.get(now) == uid:
+                forced.append((then, now))
+            elif now in linked or uid in parted[now] or uid in linked.values():
+                forbidden.append((then, now))
+    return matching.match(
+        [_found(nodule) for nodule in past.exam.nodules],
+        [_found(nodule) for nodule in current.nodules],
+        laying,
+        forced,
+        forbidden,
     )
-    verdicts: dict[str, list[Verdict]] = {"Lung-RADS": [], "C-Lung-RADS": []}
-    matches = _matches(comparisons)
-    for nodule in event.nodules:
-        matched = matches.get(nodule.nodule_id, [])
-        selves = _selves(matched, comparisons, history)
-        tracking = _tracking(event, nodule, matched, selves, bool(comparisons), dated)
-        facts = _facts(nodule, tracking, selves)
-        tracked = updated.nodules.add()
-        tracked.CopyFrom(nodule)
-        tracked.tracking.CopyFrom(tracking)
-        del tracked.categories[:]
-        for guideline, verdict in (
-            (lung_rads.LUNG_RADS, _lung_rads(facts)),
-            (c_lung_rads.C_LUNG_RADS, c_lung_rads.judge(facts)),
-        ):
-            verdicts[guideline.name].append(verdict)
-            tracked.categories.append(category_message(guideline, verdict))
-    codes = frozenset(finding.code for finding in event.exam.qc_findings)
-    exam = lung_rads.judge_exam(verdicts["Lung-RADS"], codes)
-    updated.exam_categories.append(category_message(lung_rads.LUNG_RADS, exam))
-    if verdicts["C-Lung-RADS"]:
-        worst = c_lung_rads.C_LUNG_RADS.worst(verdicts["C-Lung-RADS"])
-        updated.exam_categories.append(category_message(c_lung_rads.C_LUNG_RADS, worst))
-    return updated
 
 
-def category_message(guideline: Guideline, verdict: Verdict) -> Category:
-    """Return a guideline's word as it travels."""
-    message = Category(
-        guideline=ModelVersion(name=guideline.name, version=guideline.edition),
-        source=guideline.source,
-        category=verdict.category,
-        row=verdict.row,
-        needs=verdict.needs,
+def _identities(
+    current: Current,
+    compared: Sequence[_Compared],
+    linked: Mapping[str, str],
+    parted: Mapping[str, set[str]],
+) -> dict[str, _Identity]:
+    """Return who each nodule is.
+
+    An identity belongs to one nodule of an exam: where two earlier exams disagree on which, the
+    more recent one is right.
+    """
+    found = {
+        nodule.nodule_id: _Identity(linked.get(nodule.nodule_id, "")) for nodule in current.nodules
+    }
+    taken = set(linked.values())
+    for one in compared:
+        for pair in one.matches.pairs:
+            identity, uid = found[pair.current_id], one.uids[pair.earlier_id]
+            if not identity.uid and uid not in taken and uid not in parted[pair.current_id]:
+                identity.uid = uid
+                taken.add(uid)
+    for name, identity in found.items():
+        _settle(name, identity, current, compared)
+    return found
+
+
+def _settle(
+    name: str, identity: _Identity, current: Current, compared: Sequence[_Compared]
+) -> None:
+    """Say what a nodule is to those of the earlier exams; one without an identity gets its own."""
+    for one in compared:
+        # Only a comparison that agrees on who the nodule is says what became of it.
+        if identity.uid and one.partners.get(name) != identity.uid:
+            continue
+        related = {one.uids[then] for then in one.matches.related.get(name, ())}
+        if related:
+            identity.outcome = one.matches.outcomes[name]
+            identity.related = tuple(sorted(related - {identity.uid}))
+            break
+        if identity.uid:
+            break
+    if not identity.outcome:
+        identity.outcome = _outcome(name, identity, current, compared)
+    if not identity.uid:
+        # The place names it, not the number: a new revision of the study keeps the UID.
+        center = next(n.center_lps_mm for n in current.nodules if n.nodule_id == name)
+        identity.uid = dicom_uid("tracking", current.study_id, *(round(mm) for mm in center))
+
+
+def _outcome(
+    name: str, identity: _Identity, current: Current, compared: Sequence[_Compared]
+) -> MatchOutcome.ValueType:
+    if identity.uid:
+        return nodule_pb2.MATCH_OUTCOME_SAME
+    if any(one.laying.current_visible[name] for one in compared):
+        return nodule_pb2.MATCH_OUTCOME_NEW
+    if current.first and current.dated:
+        return nodule_pb2.MATCH_OUTCOME_FIRST_EXAM
+    return nodule_pb2.MATCH_OUTCOME_NOT_EVALUABLE
+
+
+def _tracked(
+    current: Current,
+    nodule: Nodule,
+    identity: _Identity,
+    pasts: Sequence[Past],
+    compared: Sequence[_Compared],
+) -> Tracked:
+    now = measured(current.exam, nodule)
+    selves = selves_of(now, identity.uid, pasts)
+    earlier = [(one.past.days, one.size) for one in selves]
+    places = {one.past.exam.study.study_id: one.laying.earlier_places for one in compared}
+    return Tracked(
+        nodule,
+        Tracking(
+            tracking_uid=identity.uid,
+            growth=growth_of(now, earlier, identity.outcome),
+            priors=[
+                prior_match(nodule, one, places[one.study_id])
+                for one in selves
+                if one.study_id in places
+            ],
+            outcome=identity.outcome,
+            history=[past_size(one) for one in selves],
+            related_uids=identity.related,
+        ),
+        tuple(selves),
+        growth.doubled_within_a_year(now, earlier),
     )
-    management = guideline.management.get(verdict.category)
-    if management is not None:
-        message.management_en, message.management_zh = management.en, management.zh
-        if management.months is not None:
-            message.next_exam_months = management.months
-    return message
 
 
-def _models() -> list[ModelVersion]:
-    rules = (registration.RULES, matching.RULES, RULES, growth.RULES)
-    return [ModelVersion(name=name, version=version) for name, version in rules]
+def _prior_exam(one: _Compared, present: Set[str]) -> PriorExam:
+    laying = one.laying
+    return PriorExam(
+        study_id=one.past.exam.study.study_id,
+        study_date=one.past.exam.exam.volume.acquisition.study_date,
+        interval_days=one.past.days,
+        registration_dice=laying.dice,
+        registered=laying.method != followup_pb2.REGISTRATION_METHOD_LOBES,
+        resolved_nodule_ids=[n for n in one.matches.resolved if one.uids[n] not in present],
+        method=laying.method,
+        inverse_error_mm=laying.inverse_error_mm,
+        not_evaluable_nodule_ids=[
+            n for n in one.matches.not_evaluable if one.uids[n] not in present
+        ],
+        warnings=laying.warnings,
+    )
 
 
 def _found(nodule: Nodule) -> Found:
     x, y, z = nodule.center_lps_mm
-    return Found(nodule.nodule_id, (x, y, z), nodule.measurement.mean_diameter_mm, nodule.lobe)
-
-
-def _matches(comparisons: Sequence[Comparison]) -> dict[str, list[Match]]:
-    """Return the matches of each current nodule, most recent exam first.
-
-    A tracking UID belongs to one nodule of an exam: where two older exams disagree on which, the
-    more recent one is right.
-    """
-    owners: dict[str, str] = {}
-    found: dict[str, list[Match]] = {}
-    for comparison in comparisons:
-        known: Mapping[str, Nodule] = {item.nodule_id: item for item in comparison.earlier.nodules}
-        for pair in comparison.pairs:
-            then = known[pair.earlier_id]
-            if owners.setdefault(then.tracking.tracking_uid, pair.current_id) == pair.current_id:
-                found.setdefault(pair.current_id, []).append((comparison, pair, then))
-    return found
-
-
-def _selves(
-    matched: Sequence[Match],
-    comparisons: Sequence[Comparison],
-    history: Sequence[tuple[float, FollowupUpdated]],
-) -> list[Self]:
-    """Return a nodule's earlier selves, most recent first."""
-    if not matched:
-        return []
-    compared = {comparison.earlier.study.study_id for comparison in comparisons}
-    uid = matched[0][2].tracking.tracking_uid
-    older = [
-        Self(days, then)
-        for days, exam in history
-        if exam.study.study_id not in compared
-        for then in exam.nodules
-        if then.tracking.tracking_uid == uid
-    ]
-    return [*(Self(comparison.days, then) for comparison, _, then in matched), *older]
-
-
-def _tracking(
-    event: NodulesAssessed,
-    nodule: Nodule,
-    matched: Sequence[Match],
-    selves: Sequence[Self],
-    compared: bool,
-    dated: bool,
-) -> Tracking:
-    if matched:
-        uid = matched[0][2].tracking.tracking_uid
-        part_solid = nodule.type == nodule_pb2.NODULE_TYPE_PART_SOLID
-        change = growth.classify(_size(nodule, 0.0), _sizes(selves), part_solid)
-    else:
-        # The place names it, not the number: a new revision of the study keeps the UID.
-        place = [round(value) for value in nodule.center_lps_mm]
-        uid = dicom_uid("tracking", event.study.study_id, *place)
-        if not dated:
-            change = nodule_pb2.GROWTH_CLASS_NOT_EVALUABLE
-        elif compared:
-            change = nodule_pb2.GROWTH_CLASS_NEW
-        else:
-            change = nodule_pb2.GROWTH_CLASS_BASELINE
-    return Tracking(
-        tracking_uid=uid,
-        growth=change,
-        priors=[_prior_match(nodule, *match) for match in matched],
+    size = nodule.measurement
+    return Found(
+        nodule.nodule_id,
+        (x, y, z),
+        size.mean_diameter_mm,
+        size.volume_mm3,
+        nodule.type,
+        nodule.lobe,
     )
 
 
-def _sizes(selves: Sequence[Self]) -> list[Size]:
-    return [_size(earlier.nodule, earlier.days) for earlier in selves]
-
-
-def _size(nodule: Nodule, days: float) -> Size:
-    measured = nodule.measurement
-    return Size(
-        measured.mean_diameter_mm, measured.volume_mm3, measured.solid_mean_diameter_mm, days
-    )
-
-
-def _prior_match(nodule: Nodule, comparison: Comparison, pair: Pair, then: Nodule) -> PriorMatch:
-    now, before = nodule.measurement, then.measurement
-    return PriorMatch(
-        study_id=comparison.earlier.study.study_id,
-        nodule_id=then.nodule_id,
-        study_date=comparison.earlier.exam.volume.acquisition.study_date,
-        interval_days=comparison.days,
-        mean_diameter_mm=before.mean_diameter_mm,
-        volume_mm3=before.volume_mm3,
-        diameter_change_mm=now.mean_diameter_mm - before.mean_diameter_mm,
-        volume_change_percent=growth.volume_change_percent(before.volume_mm3, now.volume_mm3),
-        volume_doubling_time_days=growth.volume_doubling_time_days(
-            before.volume_mm3, now.volume_mm3, comparison.days
-        ),
-        distance_mm=pair.distance_mm,
-    )
-
-
-def _facts(nodule: Nodule, tracking: Tracking, selves: Sequence[Self]) -> NoduleFacts:
-    return NoduleFacts(
-        type=nodule.type,
-        mean_diameter_mm=nodule.measurement.mean_diameter_mm,
-        solid_mean_diameter_mm=nodule.measurement.solid_mean_diameter_mm,
-        growth=tracking.growth,
-        signs=frozenset(sign.name for sign in nodule.assessment.signs if sign.present),
-        earlier=_earlier(selves),
-        doubled_in_a_year=growth.doubled_within_a_year(_size(nodule, 0.0), _sizes(selves)),
-    )
-
-
-def _earlier(selves: Sequence[Self]) -> Earlier | None:
-    if not selves:
-        return None
-    category = _lung_rads_of(selves[0].nodule)
-    days = 0.0
-    for earlier in selves:
-        if _lung_rads_of(earlier.nodule) != category:
-            break
-        days = earlier.days
-    then = selves[0].nodule
-    return Earlier(
-        type=then.type,
-        mean_diameter_mm=then.measurement.mean_diameter_mm,
-        solid_mean_diameter_mm=then.measurement.solid_mean_diameter_mm,
-        category=category,
-        days_in_category=days,
-    )
-
-
-def _lung_rads(facts: NoduleFacts) -> Verdict:
-    """Return the category; where earlier exams could not be put in order, it needs one."""
-    verdict = lung_rads.judge(facts)
-    if facts.growth != nodule_pb2.GROWTH_CLASS_NOT_EVALUABLE:
-        return verdict
-    return replace(verdict, needs=(*verdict.needs, "prior_ct"))
-
-
-def _lung_rads_of(nodule: Nodule) -> str:
-    for category in nodule.categories:
-        if category.guideline.name == lung_rads.LUNG_RADS.name:
-            return category.category
-    return ""
-
-
-def _prior_message(comparison: Comparison) -> PriorExam:
-    return PriorExam(
-        study_id=comparison.earlier.study.study_id,
-        study_date=comparison.earlier.exam.volume.acquisition.study_date,
-        interval_days=comparison.days,
-        registration_dice=comparison.dice,
-        registered=comparison.registration is not None,
-        resolved_nodule_ids=comparison.resolved,
-    )
+def _uids(exam: FollowupUpdated) -> dict[str, str]:
+    return {nodule.nodule_id: nodule.tracking.tracking_uid for nodule in exam.nodules}
