@@ -12,12 +12,12 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from lungmesh.followup import corrections, laying, programme, registration, store, timeline
-from lungmesh.followup.laying import Laying
+from lungmesh.followup.laying import Laying, Limits
 from lungmesh.followup.registration import Exam
 from lungmesh.followup.settings import FollowupSettings
 from lungmesh.followup.store import KeptLaying, State
@@ -115,7 +115,7 @@ class Keeper:
         found: dict[tuple[str, str], Laying] = {}
         missing: dict[tuple[str, str], str] = {}
         for pair in timeline.compared(state.exams, priors):
-            key = self._key(exams[pair[0]], exams[pair[1]])
+            key = laying_key(exams[pair[0]], exams[pair[1]], self._settings.limits)
             kept = state.layings.get(pair)
             if kept is not None and kept.key == key:
                 found[pair] = kept.laying
@@ -128,18 +128,6 @@ class Keeper:
         async with self._sessions()() as session, session.begin():
             await store.keep_layings(session, state, made)
         return found | {pair: kept.laying for pair, kept in made.items()}
-
-    def _key(self, then: NodulesAssessed, now: NodulesAssessed) -> str:
-        """Return the name of everything that a laying depends on."""
-        parts = [
-            registration.RULES,
-            laying.RULES,
-            (self._settings.least_dice, self._settings.most_inverse_error_mm),
-            laying.unlike(then.exam, now.exam),
-            *((e.exam.volume.hu.sha256, e.exam.volume.lobes.sha256) for e in (then, now)),
-            *(sorted(_centers(exam).items()) for exam in (then, now)),
-        ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _lay(
         self,
@@ -179,6 +167,19 @@ class Keeper:
         except BlobMissing:
             return None
         return Exam(hu, lobes, Grid.from_proto(volume.geometry))
+
+
+def laying_key(then: NodulesAssessed, now: NodulesAssessed, limits: Limits) -> str:
+    """Return the name of everything that a laying depends on: equal keys, equal layings."""
+    parts = [
+        registration.RULES,
+        laying.RULES,
+        asdict(limits),
+        laying.unlike(then.exam, now.exam),
+        *((e.exam.volume.hu.sha256, e.exam.volume.lobes.sha256) for e in (then, now)),
+        *(sorted(_centers(exam).items()) for exam in (then, now)),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _with(state: State, what: What) -> State:
