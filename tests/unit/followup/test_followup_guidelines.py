@@ -1,264 +1,192 @@
-"""Lung-RADS v2022 and C-Lung-RADS, row by row and at every bound."""
+"""The engine of the guidelines: how tables are read, what a verdict says beside its category."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import resources
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lungmesh.followup.guidelines import Earlier, NoduleFacts, c_lung_rads, lung_rads
-from lungmesh.followup.guidelines.rows import (
-    AIRWAY,
-    BASELINE,
-    CALCIFIED,
-    CYST,
-    FAT,
-    GROWING,
-    NEW,
-    NON_SOLID,
-    NOT_EVALUABLE,
-    PART_SOLID,
-    SHRINKING,
-    SLOW,
-    SOLID,
-    STABLE,
-    Verdict,
-)
+from lungmesh.followup.guidelines.engine import judge, judge_exam, load, worst
+from lungmesh.followup.guidelines.message import category_message
+from lungmesh.followup.guidelines.table import BadTable, Guideline, every, read
+from lungmesh.followup.guidelines.verdict import Fact, Verdict
+from lungmesh.followup.guidelines.vocabulary import ExamState, NoduleState
+from lungmesh.mesh.contract import validate
+from lungmesh.v1.nodule_pb2 import Category
+from tests.unit.followup.guidelines.states import GROWTHS, TYPES
 
-TYPES = (SOLID, PART_SOLID, NON_SOLID, CALCIFIED, FAT, AIRWAY, CYST)
-GROWTHS = (BASELINE, NEW, STABLE, GROWING, SLOW, SHRINKING, NOT_EVALUABLE)
-
-
-def facts(
-    kind: int,
-    growth: int,
-    total: float,
-    solid: float = 0.0,
-    signs: tuple[str, ...] = (),
-    earlier: Earlier | None = None,
-) -> NoduleFacts:
-    return NoduleFacts(kind, total, solid, growth, frozenset(signs), earlier)  # type: ignore[arg-type]
+LUNG_RADS = load("Lung-RADS")
+SOLID_7 = NoduleState(TYPES["solid"], 7.0, 0.0, GROWTHS["baseline"])
+TABLE = """
+name: Test
+edition: "1"
+source: here
+sources: [here]
+effective: {from: 2020-01-01, to: null}
+order: ["1", "2"]
+positive: ["2"]
+management:
+  "1": {months: 12, en: "wait", zh: "等待"}
+  "2": {work_up: true, en: "act", zh: "处理"}
+stages:
+  - rows:
+      - {row: "small", category: "1", when: {mean_diameter_mm: {below: 6}}}
+      - {row: "large", category: "2", when: {mean_diameter_mm: {at_least: 6}}}
+"""
 
 
-LUNG_RADS_ROWS = [
-    (CALCIFIED, BASELINE, 12, 0, "1"),
-    (FAT, NEW, 12, 0, "1"),
-    # Solid at baseline.
-    (SOLID, BASELINE, 5.9, 0, "2"),
-    (SOLID, BASELINE, 6.0, 0, "3"),
-    (SOLID, BASELINE, 7.9, 0, "3"),
-    (SOLID, BASELINE, 8.0, 0, "4A"),
-    (SOLID, BASELINE, 14.9, 0, "4A"),
-    (SOLID, BASELINE, 15.0, 0, "4B"),
-    # 5.96 mm is reported, and judged, as 6.0 mm.
-    (SOLID, BASELINE, 5.96, 0, "3"),
-    # New solid.
-    (SOLID, NEW, 3.9, 0, "2"),
-    (SOLID, NEW, 4.0, 0, "3"),
-    (SOLID, NEW, 5.9, 0, "3"),
-    (SOLID, NEW, 6.0, 0, "4A"),
-    (SOLID, NEW, 7.9, 0, "4A"),
-    (SOLID, NEW, 8.0, 0, "4B"),
-    # Growing solid.
-    (SOLID, GROWING, 7.9, 0, "4A"),
-    (SOLID, GROWING, 8.0, 0, "4B"),
-    (SOLID, SLOW, 5.0, 0, "4B"),
-    # Part-solid.
-    (PART_SOLID, BASELINE, 5.9, 4, "2"),
-    (PART_SOLID, BASELINE, 6.0, 5.9, "3"),
-    (PART_SOLID, BASELINE, 9.0, 6.0, "4A"),
-    (PART_SOLID, BASELINE, 9.0, 7.9, "4A"),
-    (PART_SOLID, BASELINE, 9.0, 8.0, "4B"),
-    (PART_SOLID, NEW, 5.9, 4, "3"),
-    (PART_SOLID, NEW, 6.0, 3.9, "4A"),
-    (PART_SOLID, NEW, 6.0, 4.0, "4B"),
-    (PART_SOLID, GROWING, 9.0, 3.9, "4A"),
-    (PART_SOLID, GROWING, 9.0, 4.0, "4B"),
-    (PART_SOLID, SLOW, 9.0, 2.0, "4B"),
-    # Non-solid.
-    (NON_SOLID, BASELINE, 29.9, 0, "2"),
-    (NON_SOLID, GROWING, 29.9, 0, "2"),
-    (NON_SOLID, BASELINE, 30.0, 0, "3"),
-    (NON_SOLID, NEW, 30.0, 0, "3"),
-    (NON_SOLID, STABLE, 30.0, 0, "2"),
-    (NON_SOLID, SLOW, 30.0, 0, "2"),
-]
-
-
-@pytest.mark.parametrize(("kind", "growth", "total", "solid", "category"), LUNG_RADS_ROWS)
-def test_lung_rads_by_type_growth_and_size(
-    kind: int, growth: int, total: float, solid: float, category: str
-) -> None:
-    verdict = lung_rads.judge(facts(kind, growth, total, solid))
-    assert verdict.category == category
-    assert verdict.row
-
-
-def test_a_smooth_juxtapleural_solid_nodule_below_10_mm_is_category_2() -> None:
-    signs = ("juxtapleural", "smooth_margin")
-    assert lung_rads.judge(facts(SOLID, BASELINE, 9.9, signs=signs)).category == "2"
-    assert lung_rads.judge(facts(SOLID, BASELINE, 10.0, signs=signs)).category == "4A"
-    assert lung_rads.judge(facts(SOLID, GROWING, 9.0, signs=signs)).category == "4B"
-    rough = (*signs, "lobulation")
-    assert lung_rads.judge(facts(SOLID, BASELINE, 9.0, signs=rough)).category == "4A"
-
-
-def test_spiculation_raises_3_and_4_to_4x_and_nothing_below() -> None:
-    assert lung_rads.judge(facts(SOLID, BASELINE, 20, signs=("spiculation",))).category == "4X"
-    assert lung_rads.judge(facts(SOLID, BASELINE, 7, signs=("spiculation",))).category == "4X"
-    assert lung_rads.judge(facts(SOLID, BASELINE, 5, signs=("spiculation",))).category == "2"
+def test_a_table_is_read_from_its_text() -> None:
+    table = read(TABLE, "test.yaml")
+    assert judge(table, SOLID_7).row == "large"
+    assert judge(table, replace(SOLID_7, mean_diameter_mm=5.9)).category == "1"
 
 
 @pytest.mark.parametrize(
-    ("before", "days", "mm", "now"),
+    ("right", "wrong", "told"),
     [
-        ("3", 180, 7.0, "2"),
-        ("3", 90, 7.0, "3"),
-        ("4A", 90, 9.0, "3"),
-        ("4A", 30, 9.0, "4A"),
-        # Stepped down before and still the same.
-        ("2", 365, 7.0, "2"),
-        ("3", 90, 9.0, "3"),
-        ("4B", 365, 16.0, "4B"),
-        # It was new or grew, so its size alone says too little: it stays until a step-down.
-        ("4A", 30, 6.0, "4A"),
-        ("4A", 90, 6.0, "3"),
-        ("4B", 90, 9.0, "4B"),
-        ("4X", 365, 9.0, "4X"),
+        ("when: {mean_diameter_mm: {below: 6}}", "when: {colour: red}", "no fact colour"),
+        ("when: {mean_diameter_mm: {below: 6}}", "when: {type: jelly}", "type has no word jelly"),
+        ("when: {mean_diameter_mm: {below: 6}}", "when: {age_years: {under: 6}}", "has bounds"),
+        ("{below: 6}", "{at_least: 8, below: 6}", "nothing meets"),
+        ("when: {mean_diameter_mm: {below: 6}}", "when: {spiculation: 3}", "true or false"),
+        ('category: "1", when', 'category: "9", when', "no category 9"),
+        ('row: "large"', 'row: "small"', "two rows «small»"),
+        ('positive: ["2"]', 'positive: ["3"]', "positive names a category"),
+        ('order: ["1", "2"]', 'order: ["1"]', "no category 2"),
+        ('  "1": {months: 12, en: "wait", zh: "等待"}\n', "", "management and order"),
+        ('months: 12, en: "wait", ', "months: 12, ", "en"),
+        ("source: here\n", "", "source"),
+        ("stages:", "stages: [", "while parsing"),
     ],
 )
-def test_a_stable_nodule_steps_down_in_time(before: str, days: float, mm: float, now: str) -> None:
-    earlier = Earlier(SOLID, mm, 0.0, before, days)
-    assert lung_rads.judge(facts(SOLID, STABLE, mm, earlier=earlier)).category == now
-
-
-def test_a_smaller_nodule_may_go_by_its_size() -> None:
-    earlier = Earlier(SOLID, 16.0, 0.0, "4B", 90)
-    assert lung_rads.judge(facts(SOLID, SHRINKING, 9.0, earlier=earlier)).category == "4A"
-    assert lung_rads.judge(facts(SOLID, SHRINKING, 5.0, earlier=earlier)).category == "2"
-
-
-def test_a_large_non_solid_nodule_that_is_stable_is_2_as_the_table_says() -> None:
-    earlier = Earlier(NON_SOLID, 31.0, 0.0, "3", 90)
-    assert lung_rads.judge(facts(NON_SOLID, STABLE, 31.0, earlier=earlier)).category == "2"
-
-
-def test_a_nodule_that_turned_solid_goes_by_its_size_now() -> None:
-    earlier = Earlier(NON_SOLID, 9.0, 0.0, "2", 365)
-    assert lung_rads.judge(facts(SOLID, STABLE, 9.0, earlier=earlier)).category == "4A"
-
-
-def test_a_nodule_that_crosses_a_threshold_is_categorised_by_size_without_growth() -> None:
-    earlier = Earlier(SOLID, 7.5, 0.0, "2", 365)
-    assert lung_rads.judge(facts(SOLID, STABLE, 8.2, earlier=earlier)).category == "4A"
-
-
-def test_what_is_not_measured_is_asked_for_and_not_guessed() -> None:
-    assert lung_rads.judge(facts(AIRWAY, BASELINE, 8)) == Verdict(
-        "", "airway nodule: its category depends on the airway", ("airway",)
-    )
-    assert lung_rads.judge(facts(CYST, BASELINE, 8)).needs == ("cyst_wall",)
-
-
-def test_beside_an_undecided_nodule_the_exam_names_what_is_needed() -> None:
-    undecided = lung_rads.judge(facts(AIRWAY, BASELINE, 8))
-    exam = lung_rads.judge_exam([Verdict("3", "a"), undecided], frozenset())
-    assert (exam.category, exam.needs) == ("3", ("airway",))
-
-
-def test_the_exam_has_the_category_of_its_most_suspicious_nodule() -> None:
-    verdicts = [Verdict("2", "a"), Verdict("4A", "b"), Verdict("3", "c")]
-    assert lung_rads.judge_exam(verdicts, frozenset()).category == "4A"
-    assert lung_rads.judge_exam([], frozenset()).category == "1"
-
-
-def test_lungs_that_are_cut_off_give_category_0_unless_a_nodule_is_worse() -> None:
-    cut = frozenset({"lungs_cut_off"})
-    assert lung_rads.judge_exam([Verdict("2", "a")], cut).category == "0"
-    assert lung_rads.judge_exam([Verdict("4B", "a")], cut).category == "4B"
-
-
-@given(
-    kind=st.sampled_from(TYPES),
-    growth=st.sampled_from(GROWTHS),
-    total=st.floats(1, 60),
-    share=st.floats(0, 1),
-)
-def test_every_nodule_meets_a_row_of_both_guidelines(
-    kind: int, growth: int, total: float, share: float
+def test_a_table_that_cannot_be_used_is_refused_with_the_place(
+    right: str, wrong: str, told: str
 ) -> None:
-    nodule = facts(kind, growth, total, share * total)
-    for verdict in (lung_rads.judge(nodule), c_lung_rads.judge(nodule)):
-        assert bool(verdict.category) != bool(verdict.needs)
+    assert right in TABLE
+    with pytest.raises(BadTable, match=r"test\.yaml: ") as refusal:
+        read(TABLE.replace(right, wrong, 1), "test.yaml")
+    assert told in str(refusal.value)
 
 
-@given(
-    before=st.sampled_from(("2", "3", "4A", "4B", "4X")),
-    days=st.floats(0, 74),
-    mm=st.floats(2, 40),
-    kind=st.sampled_from((SOLID, PART_SOLID)),
-)
-def test_before_a_step_down_is_due_a_stable_nodule_never_falls(
-    before: str, days: float, mm: float, kind: int
-) -> None:
-    earlier = Earlier(kind, mm, mm / 2, before, days)  # type: ignore[arg-type]
-    now = lung_rads.judge(facts(kind, STABLE, mm, mm / 2, earlier=earlier))
-    assert now.category == before
+def test_the_newest_edition_is_loaded_unless_another_is_named() -> None:
+    assert load("NCCN").edition == "2018"
+    assert load("NCCN", "2014").edition == "2014"
 
 
-@given(
-    growth=st.sampled_from((BASELINE, NEW, GROWING)),
-    sizes=st.tuples(st.floats(2, 40), st.floats(2, 40)),
-)
-def test_a_larger_solid_nodule_never_has_a_lower_category(
-    growth: int, sizes: tuple[float, float]
-) -> None:
-    small, large = (
-        lung_rads.LUNG_RADS.rank(lung_rads.judge(facts(SOLID, growth, mm)).category)
-        for mm in sorted(sizes)
-    )
-    assert small <= large
+def test_a_guideline_that_is_not_there_is_refused_with_what_there_is() -> None:
+    with pytest.raises(ValueError, match=r"no guideline TNM .*Lung-RADS v2022"):
+        load("TNM")
+    with pytest.raises(ValueError, match="there are: NCCN 2014, NCCN 2018"):
+        load("NCCN", "1999")
 
 
-@pytest.mark.parametrize(
-    ("kind", "total", "solid", "category"),
-    [
-        (CALCIFIED, 12, 0, "0"),
-        (SOLID, 5.9, 0, "1"),
-        (PART_SOLID, 5.9, 5, "1"),
-        (NON_SOLID, 5.9, 0, "1"),
-        (SOLID, 6.0, 0, "2"),
-        (SOLID, 9.9, 0, "2"),
-        (SOLID, 10.0, 0, "3"),
-        (SOLID, 17.9, 0, "3"),
-        (SOLID, 18.0, 0, "4"),
-        (PART_SOLID, 6.0, 5.9, "2"),
-        (PART_SOLID, 12, 6.0, "3"),
-        (PART_SOLID, 12, 9.9, "3"),
-        (PART_SOLID, 12, 10.0, "4"),
-        (NON_SOLID, 6.0, 0, "2"),
-        (NON_SOLID, 19.9, 0, "2"),
-        (NON_SOLID, 20.0, 0, "3"),
-    ],
-)
-def test_c_lung_rads_by_type_and_size(kind: int, total: float, solid: float, category: str) -> None:
-    assert c_lung_rads.judge(facts(kind, BASELINE, total, solid)).category == category
+def test_every_table_of_the_folder_is_a_guideline() -> None:
+    folder = resources.files("lungmesh.followup.guidelines") / "tables"
+    assert len(every()) == sum(file.name.endswith(".yaml") for file in folder.iterdir())
+    assert {table.name for table in every()} == {
+        "Lung-RADS", "Fleischner", "NCCN", "C-Lung-RADS", "BTS", "NELSON",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("table", every(), ids=lambda table: f"{table.name}-{table.edition}")
+def test_every_category_says_what_to_do_in_both_languages_and_when(table: Guideline) -> None:
+    own = [row.management for row in table.rows() if row.management]
+    for management in (*table.management.values(), *own):
+        assert management.en.isascii() or "≥" in management.en
+        assert any("一" <= letter <= "鿿" for letter in management.zh)
+        assert management.months is None or 1 <= management.months <= 60
+
+
+def test_rows_that_were_not_confirmed_say_so() -> None:
+    assert not load("NCCN").confirmed
+    assert judge(load("NCCN"), SOLID_7).row == "solid 6 to 7 mm (?)"
+    assert LUNG_RADS.confirmed
 
 
 @pytest.mark.parametrize(
     ("category", "months"),
     [("1", 12), ("2", 12), ("3", 6), ("4A", 3), ("4B", None), ("4X", None)],
 )
-def test_lung_rads_management_names_the_next_exam_or_work_up(
-    category: str, months: int | None
-) -> None:
-    management = lung_rads.LUNG_RADS.management[category]
-    assert management.months == months
-    assert management.en
-    assert management.zh
+def test_lung_rads_names_the_next_exam_or_work_up(category: str, months: int | None) -> None:
+    management = LUNG_RADS.management[category]
+    assert (management.months, management.work_up) == (months, months is None)
 
 
-def test_sizes_of_both_exams_are_rounded_before_a_threshold_counts_as_crossed() -> None:
-    earlier = Earlier(PART_SOLID, 15.94, 7.97, "2", 0)
-    now = lung_rads.judge(facts(PART_SOLID, STABLE, 15.94, 7.97, earlier=earlier))
-    assert now.category == "2"
+def test_a_verdict_names_what_its_row_looked_at_as_it_was_compared() -> None:
+    verdict = judge(LUNG_RADS, replace(SOLID_7, mean_diameter_mm=6.96))
+    assert verdict.facts == (
+        Fact("type", "solid"),
+        Fact("growth", "baseline"),
+        Fact("mean_diameter_mm", "7.0", "mm"),
+    )
+
+
+def test_a_verdict_names_the_smallest_changes_that_give_another_category() -> None:
+    changes = {
+        (one.change.name, one.change.value): (one.category, one.row)
+        for one in judge(LUNG_RADS, SOLID_7).alternatives
+    }
+    assert changes["mean_diameter_mm", "8.0"] == ("4A", "solid 8 to < 15 mm")
+    assert changes["mean_diameter_mm", "5.9"] == ("2", "solid < 6 mm")
+    assert changes["growth", "new"] == ("4A", "new solid 6 to < 8 mm")
+    assert changes["spiculation", "true"] == ("4X", "solid 6 to < 8 mm, with spiculation")
+    assert ("growth", "growing") not in changes
+
+
+def test_where_a_fact_is_unknown_its_words_are_told_with_what_they_would_give() -> None:
+    verdict = judge(LUNG_RADS, NoduleState(TYPES["airway"], 6.0, 0.0))
+    assert (verdict.category, verdict.needs) == ("", ("airway",))
+    told = {(one.change.value, one.category) for one in verdict.alternatives}
+    assert {("subsegmental", "2"), ("proximal", "4A")} <= told
+
+
+def test_rows_of_one_category_need_only_what_changes_the_management() -> None:
+    fleischner = load("Fleischner")
+    scope = {"age_years": 60.0, "known_cancer": False, "immunosuppressed": False}
+    state = replace(SOLID_7, nodules=1, subsolid_nodules=0, **scope)  # type: ignore[arg-type]
+    verdict = judge(fleischner, state)
+    assert (verdict.category, verdict.needs) == ("6-12m", ("risk",))
+    assert verdict.management == fleischner.management["6-12m"]
+    low, high = (judge(fleischner, replace(state, risk=risk)) for risk in ("low", "high"))
+    assert low.category == high.category == "6-12m"
+    assert low.management is not None
+    assert low.management.en == "CT at 6 to 12 months, then consider CT at 18 to 24 months."
+    assert high.management != low.management
+
+
+def test_beside_an_undecided_nodule_the_exam_names_what_is_needed() -> None:
+    undecided = judge(LUNG_RADS, NoduleState(TYPES["airway"], 8.0, 0.0))
+    exam = judge_exam(LUNG_RADS, [Verdict("3", "a"), undecided], ExamState(nodules=2))
+    assert (exam.category, exam.needs) == ("3", ("airway",))
+
+
+def test_an_exam_of_which_no_row_speaks_has_no_category() -> None:
+    verdict = judge_exam(load("C-Lung-RADS"), [], ExamState())
+    assert (verdict.category, verdict.row, verdict.management) == ("", "no nodule", None)
+
+
+def test_without_verdicts_there_is_no_worst() -> None:
+    with pytest.raises(ValueError, match="without verdicts"):
+        worst(LUNG_RADS, [])
+
+
+def test_a_verdict_travels_whole() -> None:
+    verdict = judge(LUNG_RADS, SOLID_7)
+    message = category_message(LUNG_RADS, verdict)
+    validate(message)
+    back = Category.FromString(message.SerializeToString())
+    assert (back.guideline.name, back.guideline.version) == ("Lung-RADS", "v2022")
+    assert (back.category, back.row, back.next_exam_months) == ("3", verdict.row, 6)
+    assert (back.management_en, back.management_zh) == (
+        "Low-dose CT in 6 months.",
+        "6个月后低剂量CT。",
+    )
+    assert [(f.name, f.value, f.unit) for f in back.facts][-1] == ("mean_diameter_mm", "7.0", "mm")
+    assert len(back.alternatives) == len(verdict.alternatives)
+
+
+def test_without_a_category_no_management_travels() -> None:
+    message = category_message(LUNG_RADS, judge(LUNG_RADS, NoduleState(TYPES["airway"], 8.0, 0.0)))
+    assert not message.management_en
+    assert not message.HasField("next_exam_months")

@@ -60,9 +60,9 @@ def alternatives(guideline: Guideline, facts: Facts, outcome: Outcome) -> tuple[
 
 
 def _named(guideline: Guideline, facts: Facts) -> dict[str, set[float]]:
-    """Return the facts that the rows name and that can be varied, with the bounds they meet."""
+    """Return the facts that can be varied in the rows for the nodule's type, and their bounds."""
     named: dict[str, set[float]] = {}
-    for row in (row for stage in guideline.stages for row in stage):
+    for row in (row for stage in guideline.stages_by_type[str(facts["type"])] for row in stage):
         for condition in row.when:
             name = condition.looks_at(facts)
             if name not in FACTS:

@@ -15,7 +15,7 @@ from lungmesh.followup.guidelines.table import EARLIER, SAME, Guideline, Managem
 from lungmesh.followup.guidelines.vocabulary import NONE, SIGNS, Facts, Value
 
 # An earlier self is put to the table by its type and size alone.
-_BY_SIZE: Mapping[str, Value | None] = {
+_SIZE_ALONE: Mapping[str, Value | None] = {
     "growth": "stable",
     "vdt_days": None,
     "volume_change_percent": None,
@@ -48,7 +48,7 @@ def evaluate(guideline: Guideline, facts: Facts) -> Outcome:
     """Return what the table says of a nodule, of rounded facts."""
     facts = {**facts, "category": NONE, "crossed_threshold": _crossed(guideline, facts)}
     outcome = Outcome()
-    for number, stage in enumerate(guideline.stages):
+    for number, stage in enumerate(guideline.stages_by_type[str(facts["type"])]):
         if number and not outcome.category:
             break
         outcome = _speak(guideline, stage, {**facts, "category": outcome.category}, outcome)
@@ -160,17 +160,21 @@ def _management(
 
 def _crossed(guideline: Guideline, facts: Facts) -> bool:
     """Return whether a nodule's size alone gives more than its size in the earlier exam did."""
-    if facts["earlier_type"] == NONE:
+    if not guideline.looks_back or facts["earlier_type"] == NONE:
         return False
     past: dict[str, Value | None] = {**facts, "category": NONE, "crossed_threshold": False}
-    now = _speak(guideline, guideline.stages[0], past, Outcome())
-    past |= _BY_SIZE
+    now = _by_size(guideline, past)
+    past |= _SIZE_ALONE
     for fact in ("type", "mean_diameter_mm", "solid_mean_diameter_mm"):
         past[fact] = facts[f"earlier_{fact}"]
     if facts["cyst_change"] == "multilocular":
         past["cyst_multilocular"] = False
-    then = _speak(guideline, guideline.stages[0], past, Outcome())
+    then = _by_size(guideline, past)
     return guideline.rank(now.category) > guideline.rank(then.category)
+
+
+def _by_size(guideline: Guideline, facts: Facts) -> Outcome:
+    return _speak(guideline, guideline.stages_by_type[str(facts["type"])][0], facts, Outcome())
 
 
 def _rounded(step: float | None, value: Value | None) -> Value | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -121,10 +121,27 @@ class Guideline:
         """Return the place in `order`; −1 for none."""
         return self.order.index(category) if category else -1
 
+    @cached_property
+    def stages_by_type(self) -> Mapping[str, tuple[tuple[Row, ...], ...]]:
+        """The stages with the rows that a nodule of a type can meet."""
+        return {
+            word: tuple(tuple(row for row in stage if _may_be(row, word)) for stage in self.stages)
+            for word in FACTS["type"].words
+        }
+
+    @cached_property
+    def looks_back(self) -> bool:
+        """Whether a row asks if a size threshold was crossed since the earlier exam."""
+        return any(one.fact == "crossed_threshold" for row in self.rows() for one in row.when)
+
     def rows(self) -> Iterator[Row]:
         """Yield every row."""
         for stage in (*self.stages, self.exam):
             yield from stage
+
+
+def _may_be(row: Row, word: str) -> bool:
+    return all(one.fact != "type" or one.holds({"type": word}) for one in row.when)
 
 
 def load(name: str, edition: str | None = None) -> Guideline:
