@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lungmesh.followup.laying import Laying
 from lungmesh.followup.timeline import compared
-from lungmesh.mesh.ids import deterministic_id
+from lungmesh.mesh.ids import deterministic_id, dicom_uid
 from lungmesh.v1 import followup_pb2
 from lungmesh.v1.followup_pb2 import Correction, CorrectionKind, NoduleRef
 from lungmesh.v1.nodule_pb2 import Nodule, NodulesAssessed
+from lungmesh.v1.study_pb2 import BlobRef, StudyRef
+from lungmesh.v1.volume_pb2 import (
+    Acquisition,
+    Geometry,
+    ModelVersion,
+    SeriesChoice,
+    SeriesVerdict,
+    Volume,
+    VolumeReady,
+)
+from tests.support.nodules import an_assessed_exam
 from tests.support.report import followup, made_up_case
 
 
@@ -47,6 +59,39 @@ def assessed(
         measured.mean_diameter_mm = before + grown_mm
         measured.volume_mm3 *= (measured.mean_diameter_mm / before) ** 3
     return event
+
+
+def unread_exam(study: StudyRef, date: str, nodules: Sequence[Nodule]) -> NodulesAssessed:
+    """Return a whole event of an exam whose voxels nobody reads: they are not there."""
+
+    def blob(name: str) -> BlobRef:
+        sha256 = hashlib.sha256(f"{study.study_id}/{name}".encode()).hexdigest()
+        return BlobRef(key=f"{study.tenant}/{study.study_id}/{name}", sha256=sha256)
+
+    series = dicom_uid(study.study_id, "series")
+    ready = VolumeReady(
+        study=study,
+        study_instance_uid=dicom_uid(study.study_id),
+        series_choice=SeriesChoice(
+            chosen=SeriesVerdict(series_instance_uid=series, reason="the only one")
+        ),
+        volume=Volume(
+            series_instance_uid=series,
+            geometry=Geometry(
+                size=[512, 512, 300],
+                spacing_mm=[0.7, 0.7, 1.0],
+                origin_lps_mm=[-180.0, -180.0, -300.0],
+                direction=[1, 0, 0, 0, 1, 0, 0, 0, 1],
+            ),
+            hu=blob("hu"),
+            lobes=blob("lobes"),
+            headers=blob("headers"),
+            acquisition=Acquisition(study_date=date, slice_thickness_mm=1.0),
+        ),
+        lung_volume_ml=5000,
+        models=[ModelVersion(name="lung-mask", version="1")],
+    )
+    return an_assessed_exam(study, nodules, ready)
 
 
 def a_correction(
