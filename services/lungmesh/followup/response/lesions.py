@@ -203,8 +203,6 @@ def read(exam: ExamLesions, chosen: Chosen, kept_as: Mapping[str, str]) -> Readi
             for uid, parts in lesions.items()
         }
 
-    merged = {name for lesion in exam.lesions for name in lesion.related_uids}
-    unseen = exam.not_evaluated - merged
     return Reading(
         targets=seen(targets),
         non_targets=seen(non_targets),
@@ -212,9 +210,11 @@ def read(exam: ExamLesions, chosen: Chosen, kept_as: Mapping[str, str]) -> Readi
         measurable_new=frozenset(
             uid for uid, parts in new.items() if any(measurable(part, thickness) for part in parts)
         ),
-        missed_targets=any(uid in unseen and uid not in targets for uid in chosen.targets),
+        missed_targets=any(
+            uid in exam.not_evaluated and uid not in targets for uid in chosen.targets
+        ),
         missed_non_targets=any(
-            uid in unseen and uid not in non_targets for uid in chosen.non_targets
+            uid in exam.not_evaluated and uid not in non_targets for uid in chosen.non_targets
         ),
         kept_as=known,
     )
