@@ -103,7 +103,9 @@ class Keeper:
         rules = self._settings.rules(tenant)
         layings = await self._layings(state, rules.priors, progress or _nobody)
         said = state.corrections
-        folded = await asyncio.to_thread(timeline.fold, state.exams, said, layings, rules)
+        folded = await asyncio.to_thread(
+            timeline.fold, state.exams, said, layings, rules, state.results
+        )
         news, results = timeline.changed(folded, state.results)
         return Update(state, what, tuple(news), tuple(results))
 

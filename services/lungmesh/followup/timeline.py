@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import takewhile
+from types import MappingProxyType
 
 from lungmesh.followup import corrections as words
 from lungmesh.followup import growth, laying, matching, registration, tracker
@@ -89,8 +90,9 @@ def fold(
     corrections: Sequence[Correction],
     layings: Layings,
     rules: Rules,
+    kept: Mapping[str, FollowupUpdated] = MappingProxyType({}),
 ) -> list[FollowupUpdated]:
-    """Return every exam's result, in order of study date; none has an edition yet.
+    """Return every exam's result, in order of study date; those computed here have no edition yet.
 
     Parameters
     ----------
@@ -99,28 +101,35 @@ def fold(
     layings
         Of the pairs that `compared` names. One that is missing (its pixels are gone) leaves the two
         exams uncompared.
+    kept
+        Results of an earlier fold, by study id. One that was made from the same exams and
+        corrections stands as it is, also where newer rules would give another: an update of the
+        software rewrites no history.
     """
     every, count = words.in_order(corrections), words.in_force(corrections)
     bonds = words.bonds(count)
     results: dict[str, FollowupUpdated] = {}
     for event in in_order(exams):
+        study_id = event.study.study_id
         before = _before(event, exams)
+        dated = bool(before) or not _unordered(event, exams)
+        state_id = _state_id([event, *(then for _, then in before)], dated, every)
+        if study_id in kept and kept[study_id].state_id == state_id:
+            results[study_id] = kept[study_id]
+            continue
         pasts = [
             Past(
                 days,
                 results[then.study.study_id],
-                layings.get((then.study.study_id, event.study.study_id))
-                if place < rules.priors
-                else None,
+                layings.get((then.study.study_id, study_id)) if place < rules.priors else None,
             )
             for place, (days, then) in enumerate(before)
         ]
-        dated = bool(before) or not _unordered(event, exams)
-        mine = [c for c in count if c.nodule.study_id == event.study.study_id]
+        mine = [c for c in count if c.nodule.study_id == study_id]
         result = _Exam(event, mine, pasts, dated, rules).result(bonds)
-        result.corrections.extend(c for c in every if c.nodule.study_id == event.study.study_id)
-        result.state_id = _state_id([event, *(then for _, then in before)], dated, every)
-        results[event.study.study_id] = result
+        result.corrections.extend(c for c in every if c.nodule.study_id == study_id)
+        result.state_id = state_id
+        results[study_id] = result
     return list(results.values())
 
 
@@ -129,13 +138,10 @@ def changed(
 ) -> tuple[list[FollowupUpdated], list[FollowupUpdated]]:
     """Give each result its edition; return those that say something new, and all as they now stand.
 
-    A result whose exams and corrections are those it was made from stands, also where newer rules
-    would give another one: history is not rewritten by an update of the software.
-
     Parameters
     ----------
-    kept
-        By study id.
+    results
+        Of a fold that was given the same `kept`.
     """
     news, all_now = [], []
     for result in results:
@@ -143,7 +149,7 @@ def changed(
         if before is None or before.study.revision < result.study.revision:
             result.edition = 1
         elif before.state_id == result.state_id:
-            all_now.append(before)
+            all_now.append(result)
             continue
         else:
             result.edition = before.edition

@@ -33,17 +33,27 @@ C = exam("c", "20210101", a_nodule("c1", HERE, 7), a_nodule("c2", THERE, 5))
 
 
 def folded(
-    exams: Sequence[NodulesAssessed], corrections: Sequence[Correction] = (), rules: Rules = RULES
+    exams: Sequence[NodulesAssessed], corrections: Sequence[Correction] = ()
 ) -> list[FollowupUpdated]:
-    return fold(exams, corrections, layings(exams), rules)
+    return fold(exams, corrections, layings(exams), RULES)
+
+
+Told = tuple[list[FollowupUpdated], list[FollowupUpdated]]
+
+
+def told(
+    exams: Sequence[NodulesAssessed],
+    corrections: Sequence[Correction] = (),
+    before: Sequence[FollowupUpdated] = (),
+    rules: Rules = RULES,
+) -> Told:
+    """Return what is new after what was told before, and all as it stands."""
+    kept = {result.study.study_id: result for result in before}
+    return changed(fold(exams, corrections, layings(exams), rules, kept), kept)
 
 
 def said(kind: str, of: NodulesAssessed, at: int = 1, **fields: object) -> Correction:
     return a_correction(f"{kind}{at}", kind, at, of.study.study_id, of.nodules[0], **fields)
-
-
-def grown(results: Sequence[FollowupUpdated]) -> dict[str, FollowupUpdated]:
-    return {result.study.study_id: result for result in results}
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,12 +76,12 @@ def test_order_of_arrival_means_nothing(shuffle: random.Random, chosen: list[int
 
 
 def test_a_late_exam_changes_those_after_it_and_they_get_a_new_edition() -> None:
-    first, _ = changed(folded([B, C]), {})
+    first, _ = told([B, C])
     assert [(r.study.study_id, r.edition) for r in first] == [
         (B.study.study_id, 1),
         (C.study.study_id, 1),
     ]
-    news, now = changed(folded([A, B, C]), grown(first))
+    news, now = told([A, B, C], (), first)
     assert [(r.study.study_id, r.edition) for r in news] == [
         (A.study.study_id, 1),
         (B.study.study_id, 2),
@@ -79,20 +89,20 @@ def test_a_late_exam_changes_those_after_it_and_they_get_a_new_edition() -> None
     ]
     # The nodule's name is that of its first appearance, which is now known.
     assert len({r.nodules[0].tracking.tracking_uid for r in now}) == 1
-    assert changed(folded([A, B, C]), grown(now))[0] == []
+    assert told([A, B, C], (), now)[0] == []
 
 
 def test_a_late_later_exam_changes_nothing_before_it() -> None:
-    first, _ = changed(folded([A, B]), {})
-    news, now = changed(folded([A, B, C]), grown(first))
+    first, _ = told([A, B])
+    news, now = told([A, B, C], (), first)
     assert [(r.study.study_id, r.edition) for r in news] == [(C.study.study_id, 1)]
     assert now[:2] == first
 
 
 def test_a_correction_changes_its_exam_and_what_is_made_from_it() -> None:
-    first, _ = changed(folded([A, B, C]), {})
+    first, _ = told([A, B, C])
     size = said("REMEASURE", B, measurement=HandMeasurement(long_axis_mm=4, short_axis_mm=4))
-    news, now = changed(folded([A, B, C], [size]), grown(first))
+    news, now = told([A, B, C], [size], first)
     assert [(r.study.study_id, r.edition) for r in news] == [
         (B.study.study_id, 2),
         (C.study.study_id, 2),
@@ -100,15 +110,15 @@ def test_a_correction_changes_its_exam_and_what_is_made_from_it() -> None:
     assert now[2].nodules[0].tracking.history[0].mean_diameter_mm == 4.0
     # Withdrawn, everything is as it was, and the record tells of both.
     back = said("WITHDRAW", B, 2, withdraws=size.correction_id)
-    news, now = changed(folded([A, B, C], [size, back]), grown(now))
+    news, now = told([A, B, C], [size, back], now)
     assert [r.edition for r in now] == [1, 3, 3]
     assert now[1].nodules == first[1].nodules
     assert len(now[1].corrections) == 2
 
 
 def test_a_word_that_changes_no_later_result_is_no_new_edition_of_it() -> None:
-    first, _ = changed(folded([A, B]), {})
-    news, now = changed(folded([A, B], [said("CONFIRM", A)]), grown(first))
+    first, _ = told([A, B])
+    news, now = told([A, B], [said("CONFIRM", A)], first)
     assert [(r.study.study_id, r.edition) for r in news] == [(A.study.study_id, 2)]
     assert now[1].edition == 1
     # It was made from more than before, and says so.
@@ -116,16 +126,16 @@ def test_a_word_that_changes_no_later_result_is_no_new_edition_of_it() -> None:
 
 
 def test_newer_rules_do_not_rewrite_what_was_told() -> None:
-    first, _ = changed(folded([A, B]), {})
+    first, _ = told([A, B])
     other = Rules((engine.load("C-Lung-RADS"),), 2)
-    news, now = changed(folded([A, B], rules=other), grown(first))
+    news, now = told([A, B], (), first, other)
     assert (news, now) == ([], first)
 
 
 def test_a_new_revision_starts_with_its_first_edition() -> None:
-    first, _ = changed(folded([A, B], [said("CONFIRM", B)]), {})
+    first, _ = told([A, B], [said("CONFIRM", B)])
     again = exam("b", "20200701", a_nodule("b1 again", HERE, 9), revision=2)
-    news, _ = changed(folded([A, again], [said("CONFIRM", B)]), grown(first))
+    news, _ = told([A, again], [said("CONFIRM", B)], first)
     assert [(r.study.revision, r.edition) for r in news] == [(2, 1)]
     # The word on the nodule is found again by its place.
     assert news[0].nodules[0].review.correction_ids
