@@ -160,34 +160,7 @@ def solid_trend(now: Measured, earlier: Sequence[Earlier]) -> Trend | None:
     )
 
 
-@dataclass(frozen=True)
-class Size:
-    """What tracker.py passed before `Measured`; goes when it passes that."""
-
-    mean_diameter_mm: float
-    volume_mm3: float
-    solid_mean_diameter_mm: float = 0.0
-    days: float = 0.0
-
-
-def _bridge(
-    now: Measured | Size, earlier: Sequence[Earlier | Size], part_solid: bool
-) -> tuple[Measured, list[Earlier]]:
-    kind = nodule_pb2.NODULE_TYPE_PART_SOLID if part_solid else nodule_pb2.NODULE_TYPE_SOLID
-
-    def measured(size: Size) -> Measured:
-        solid = size.solid_mean_diameter_mm
-        return Measured(size.mean_diameter_mm, size.volume_mm3, 0.0, solid, 0.0, kind)
-
-    return (
-        measured(now) if isinstance(now, Size) else now,
-        [(item.days, measured(item)) if isinstance(item, Size) else item for item in earlier],
-    )
-
-
-def classify(
-    now: Measured | Size, earlier: Sequence[Earlier | Size], solid_part: bool = False
-) -> GrowthClass.ValueType:
+def classify(now: Measured, earlier: Sequence[Earlier]) -> GrowthClass.ValueType:
     """Return how a nodule that was there before has changed.
 
     Parameters
@@ -202,7 +175,6 @@ def classify(
     (`TREND_PROBABILITY`). A volume that changed by less than 25 % is within the error of
     measurement and counts as stable.
     """
-    now, earlier = _bridge(now, earlier, solid_part)
     part_solid = now.type == nodule_pb2.NODULE_TYPE_PART_SOLID
     increases = [
         (_increase(then, now, part_solid), days)
@@ -222,12 +194,11 @@ def classify(
     return nodule_pb2.GROWTH_CLASS_STABLE
 
 
-def doubled_within_a_year(now: Measured | Size, earlier: Sequence[Earlier | Size]) -> bool:
+def doubled_within_a_year(now: Measured, earlier: Sequence[Earlier]) -> bool:
     """Return whether the volume at least doubled, and took no longer than a year for it.
 
     A shorter interval is not drawn out: what has not doubled yet has not doubled.
     """
-    now, earlier = _bridge(now, earlier, part_solid=False)
     return any(
         volume_change_percent(then.volume_mm3, now.volume_mm3) >= _DOUBLED_PERCENT
         and (vdt := volume_doubling_time_days(then.volume_mm3, now.volume_mm3, days)) is not None
