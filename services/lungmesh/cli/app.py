@@ -11,7 +11,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from lungmesh.cli.app_followup import correct_app
+from lungmesh.cli.app_followup import register as register_followup
 from lungmesh.cli.exits import MEANINGS, CommandError, Exit
+from lungmesh.cli.options import AsJson, Data
 from lungmesh.cli.show import choose_show
 from lungmesh.embedded.layout import DEFAULT_DATA
 from lungmesh.mesh.errors import BadInput, MeshError
@@ -28,11 +31,8 @@ dlq_app = typer.Typer(no_args_is_help=True, help="Events that a stage gave up, a
 models_app = typer.Typer(no_args_is_help=True, help="The networks that Triton serves.")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(models_app, name="models")
+app.add_typer(correct_app, name="correct")
 
-Data = Annotated[
-    Path, typer.Option("--data", help="Data directory of the mesh.", envvar="LUNGMESH_DATA")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 Limit = Annotated[float, typer.Option(help="Longest time for one study, in seconds.")]
 
 
@@ -135,6 +135,9 @@ def serve(service: Annotated[str, typer.Argument(help="Such as preprocess.")]) -
     from lungmesh.mesh.serve import main as serve_main
 
     serve_main(service)
+
+
+register_followup(app)
 
 
 @dlq_app.command("list")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,18 @@ from lungmesh.v1.console_pb2 import (
 )
 from lungmesh.v1.console_pb2_grpc import ConsoleServiceStub
 from lungmesh.v1.events_pb2 import STAGE_STATE_DONE
+from lungmesh.v1.followup_pb2 import (
+    Correction,
+    CorrectRequest,
+    DueExam,
+    ExportRegistryRequest,
+    FollowupUpdated,
+    GetResponseRequest,
+    GetResponseResponse,
+    GetTimelineRequest,
+    ListDueRequest,
+)
+from lungmesh.v1.followup_pb2_grpc import FollowupServiceStub
 from lungmesh.v1.ingest_pb2 import CloseStudyRequest
 from lungmesh.v1.ingest_pb2_grpc import IngestServiceStub
 from lungmesh.v1.mdt_pb2 import GetRecommendationRequest, MdtRecommended
@@ -30,6 +42,8 @@ from lungmesh.v1.study_pb2 import ClinicalContext, Priority, StudyRef
 _CALL_SECONDS = 30.0
 _AGAIN_SECONDS = 0.5
 _TIMES_SECONDS = 3.0
+# A registry may hold the exams of years.
+_EXPORT_SECONDS = 3600.0
 
 
 class MeshClient:
@@ -133,6 +147,56 @@ class MeshClient:
         event: MdtRecommended = answer.event
         return event
 
+    def timeline(self, tenant: str, patient: str) -> Sequence[FollowupUpdated]:
+        """Return a patient's exams in order of study date."""
+        request = GetTimelineRequest(tenant=tenant, patient=patient)
+        with self._channel("followup") as channel:
+            answer = FollowupServiceStub(channel).GetTimeline(request, timeout=_CALL_SECONDS)
+        exams: Sequence[FollowupUpdated] = answer.exams
+        return exams
+
+    def correct(
+        self, tenant: str, patient: str, correction: Correction
+    ) -> Sequence[FollowupUpdated]:
+        """Say a radiologist's word and return the exams whose result it changed."""
+        request = CorrectRequest(tenant=tenant, patient=patient, correction=correction)
+        with self._channel("followup") as channel:
+            answer = FollowupServiceStub(channel).Correct(request, timeout=_CALL_SECONDS)
+        exams: Sequence[FollowupUpdated] = answer.exams
+        return exams
+
+    def due(self, request: ListDueRequest) -> Iterator[DueExam]:
+        """Yield what is due, the longest overdue first, all pages."""
+        asked = ListDueRequest()
+        asked.CopyFrom(request)
+        with self._channel("followup") as channel:
+            stub = FollowupServiceStub(channel)
+            while True:
+                answer = stub.ListDue(asked, timeout=_CALL_SECONDS)
+                yield from answer.exams
+                if not answer.next_page:
+                    return
+                asked.page = answer.next_page
+
+    def registry(self, request: ExportRegistryRequest) -> Iterator[bytes]:
+        """Yield a registry's file in pieces."""
+        with self._channel("followup") as channel:
+            for part in FollowupServiceStub(channel).ExportRegistry(
+                request, timeout=_EXPORT_SECONDS
+            ):
+                yield part.piece
+
+    def response(self, tenant: str, patient: str, baseline_study_id: str) -> GetResponseResponse:
+        """Return the response to treatment at every exam from the baseline on."""
+        request = GetResponseRequest(
+            tenant=tenant, patient=patient, baseline_study_id=baseline_study_id
+        )
+        with self._channel("followup") as channel:
+            answer: GetResponseResponse = FollowupServiceStub(channel).GetResponse(
+                request, timeout=_CALL_SECONDS
+            )
+        return answer
+
     @contextmanager
     def _channel(self, service: str) -> Iterator[grpc.Channel]:
         with grpc.insecure_channel(self._mesh.address(service)) as channel:
@@ -155,4 +219,5 @@ def _told(service: str, error: grpc.RpcError) -> CommandError:
         return CommandError(f"{service} does not answer: {error.details()}", Exit.NO_MESH)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return CommandError(f"{service} did not answer in time", Exit.TIME_LIMIT)
-    return CommandError(f"{service}: {error.details()}", Exit.STAGE_FAILED)
+    wrong = code is grpc.StatusCode.INVALID_ARGUMENT
+    return CommandError(f"{service}: {error.details()}", Exit.USAGE if wrong else Exit.STAGE_FAILED)

@@ -20,6 +20,7 @@ from lungmesh.embedded.memory import MemorySampler
 from lungmesh.embedded.mesh import START_LIMIT_SECONDS, embedded_mesh, running_mesh
 from lungmesh.embedded.state import MeshState
 from lungmesh.v1.console_pb2 import STUDY_OUTCOME_FAILED, StudyView
+from lungmesh.v1.followup_pb2 import FollowupUpdated
 from lungmesh.v1.study_pb2 import PRIORITY_ROUTINE, ClinicalContext, Priority
 
 
@@ -50,6 +51,8 @@ class Result:
     ----------
     view
         The study as the console sees it at the end.
+    timeline
+        The patient's exams as follow-up sees them, in order of study date.
     files
         Names of the files in the output folder.
     wall_seconds
@@ -61,6 +64,7 @@ class Result:
     """
 
     view: StudyView
+    timeline: Sequence[FollowupUpdated]
     files: list[str]
     wall_seconds: float
     send_seconds: float
@@ -96,10 +100,12 @@ def run_job(job: Job, show: Show, owner: str = "run") -> Iterator[Result]:
         view, send_seconds = _read(current, job, job.clinical, mesh, client, show)
         files = client.fetch_report(view.study, job.out)
         recommendation = client.recommendation(view.study)
+        timeline = client.timeline(view.study.tenant, view.study.patient)
         wall_seconds = time.monotonic() - started
         sampler.sample()
         result = Result(
             view=view,
+            timeline=timeline,
             files=files,
             wall_seconds=wall_seconds,
             send_seconds=send_seconds,

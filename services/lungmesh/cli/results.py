@@ -10,6 +10,7 @@ from rich.table import Table
 from lungmesh.cli.job import Result
 from lungmesh.cli.show import Show, words
 from lungmesh.cli.summary import read_summary, stage_seconds
+from lungmesh.cli.timeline import dated, show_timeline
 
 GIB = 1024**3
 _LUNG_RADS = "Lung-RADS"
@@ -18,8 +19,11 @@ _LUNG_RADS = "Lung-RADS"
 def show_results(result: Result, out: Path, show: Show) -> None:
     """Print what is in the output folder, and what it took."""
     summary = read_summary(out)
-    _show_nodules(summary["nodules"], show)
+    _show_nodules(summary["nodules"], _programme(summary), show)
+    if len(result.timeline) > 1:
+        show_timeline(result.timeline, show)
     _show_categories(summary["categories"], show)
+    _show_next(summary["next"], show)
     _show_mdt(summary["mdt"], show)
     _show_times(result, show)
     show.note(
@@ -38,18 +42,23 @@ def show_results(result: Result, out: Path, show: Show) -> None:
     )
 
 
-def _show_nodules(nodules: list[dict[str, Any]], show: Show) -> None:
+def _programme(summary: dict[str, Any]) -> str:
+    """Return the guideline that the programme follows."""
+    return str((summary["next"] or {}).get("guideline") or _LUNG_RADS)
+
+
+def _show_nodules(nodules: list[dict[str, Any]], guideline: str, show: Show) -> None:
     if not nodules:
         show.note("no nodule found")
         return
     table = Table(title="nodules", title_justify="left")
-    for name in ("no.", "lobe", "type", "mean mm", "mm³", "score", "Lung-RADS", "growth"):
+    for name in ("no.", "lobe", "type", "mean mm", "mm³", "score", guideline, "growth"):
         right = name in ("no.", "mean mm", "mm³", "score")
         table.add_column(name, justify="right" if right else "left")
     rows = []
     for nodule in nodules:
-        category = _category(nodule["categories"], _LUNG_RADS)
-        rows.append({**nodule, "lung_rads": category})
+        category = _category(nodule["categories"], guideline)
+        rows.append({**nodule, "lung_rads": _category(nodule["categories"], _LUNG_RADS)})
         table.add_row(
             str(nodule["number"]),
             words(nodule["lobe"]),
@@ -67,7 +76,18 @@ def _show_categories(categories: list[dict[str, Any]], show: Show) -> None:
     for category in categories:
         name = f"{category['guideline']} {category['edition']}"
         word = category["category"] or "no category, needs " + ", ".join(category["needs"])
-        show.note(f"{name}: {word}. {category['management_en']}".strip(), **category)
+        row = f" ({category['row']})" if category["category"] and category["row"] else ""
+        show.note(f"{name}: {word}{row}. {category['management_en']}".strip(), **category)
+
+
+def _show_next(coming: dict[str, Any] | None, show: Show) -> None:
+    if coming is None:
+        return
+    name = f"{coming['guideline']} {coming['edition']}"
+    if coming["work_up"]:
+        show.note(f"next by {name}: work-up now", next=coming)
+    elif coming["due_date"]:
+        show.note(f"next CT by {name}: {dated(coming['due_date'])}", next=coming)
 
 
 def _show_mdt(mdt: dict[str, Any], show: Show) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from lungmesh.cli.exits import CommandError, Exit
 from lungmesh.cli.show import Show
+from lungmesh.embedded.layout import Layout
 from lungmesh.embedded.mesh import embedded_mesh, running_mesh
 from lungmesh.embedded.state import MeshState
 
@@ -18,6 +19,7 @@ def run_until_told(data: Path, dicom_port: int | None, show: Show) -> None:
     show.note(f"starting the mesh over {data.resolve()}")
     with embedded_mesh(data, "up", show.note, dicom_port) as mesh:
         _addresses(mesh, show)
+        _page(mesh, data, show)
         show.note("ready; Ctrl-C stops it", pid=mesh.pid)
         try:
             threading.Event().wait()
@@ -38,6 +40,12 @@ def the_running_mesh(data: Path) -> MeshState:
             Exit.NO_MESH,
         )
     return mesh
+
+
+def _page(mesh: MeshState, data: Path, show: Show) -> None:
+    address = f"http://{mesh.address('console', 'http')}"
+    password = Layout(data.resolve()).console_password
+    show.note(f"page: {address} (user admin, password in {password})", page=address)
 
 
 def _addresses(mesh: MeshState, show: Show) -> None:

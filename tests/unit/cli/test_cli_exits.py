@@ -40,7 +40,9 @@ def test_a_bad_folder_is_said_before_any_mesh_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("command", [["watch"], ["dlq", "list"], ["dlq", "replay", "report"]])
+@pytest.mark.parametrize(
+    "command", [["watch"], ["dlq", "list"], ["dlq", "replay", "report"], ["due"]]
+)
 def test_commands_that_need_a_mesh_say_how_to_start_one(tmp_path: Path, command: list[str]) -> None:
     ended = lungmesh(*command, "--data", tmp_path, "--json", limit_seconds=30)
     assert ended.returncode == Exit.NO_MESH
