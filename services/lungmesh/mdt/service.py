@@ -38,7 +38,7 @@ class MdtStage(Stage):
         recommendation = recommend.recommend(event)
         study = event.study
         ctx.blobs.put(
-            revision_key(study.tenant, study.study_id, self.name, study.revision),
+            revision_key(study.tenant, study.study_id, self.name, study.revision, event.edition),
             recommendation.SerializeToString(deterministic=True),
             _MEDIA_TYPE,
         )
@@ -48,7 +48,7 @@ class MdtStage(Stage):
 def read_recommendation(
     blobs: BlobStore, tenant: str, study_id: str, revision: int
 ) -> MdtRecommended:
-    """Return a kept recommendation; revision 0 means the newest.
+    """Return the newest edition of a kept recommendation; revision 0 means the newest.
 
     Raises BlobMissing when none is kept.
     """

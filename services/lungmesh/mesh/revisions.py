@@ -1,19 +1,29 @@
-"""What a stage keeps of each revision of a study, so that the newest is found at once."""
+"""What a stage keeps of each revision of a study and each edition of its result, newest last.
+
+Editions are of one revision: late exams and corrections make a new one of the same images.
+"""
 
 from __future__ import annotations
 
 from lungmesh.mesh.blobs import BlobMissing, BlobStore
 
 
-def revision_key(tenant: str, study_id: str, name: str, revision: int) -> str:
-    """Return the key of a revision: beside the revisions' own folders, in their order as text."""
-    return f"{tenant}/{study_id}/{name}/r{revision:010d}"
+def revision_key(tenant: str, study_id: str, name: str, revision: int, edition: int = 1) -> str:
+    """Return the key of an edition: beside the revisions' own folders, in their order as text."""
+    later = f"e{edition:010d}" if edition > 1 else ""
+    return f"{tenant}/{study_id}/{name}/r{revision:010d}{later}"
+
+
+def edition_folder(tenant: str, study_id: str, name: str, revision: int, edition: int) -> str:
+    """Return the folder of what a stage writes for an edition; 0 counts as 1."""
+    later = f"e{edition}" if edition > 1 else ""
+    return f"{tenant}/{study_id}/r{revision}{later}/{name}"
 
 
 def read_revision(
     blobs: BlobStore, tenant: str, study_id: str, name: str, revision: int, missing: str
 ) -> bytes:
-    """Return what is kept under a name; revision 0 means the newest.
+    """Return the newest edition of what is kept under a name; revision 0 means the newest.
 
     Parameters
     ----------
@@ -22,9 +32,8 @@ def read_revision(
 
     Raises BlobMissing when there is none.
     """
-    if revision:
-        return blobs.get_key(revision_key(tenant, study_id, name, revision))
-    keys = list(blobs.keys(f"{tenant}/{study_id}/{name}"))
+    start = revision_key(tenant, study_id, name, revision) if revision else ""
+    keys = [key for key in blobs.keys(f"{tenant}/{study_id}/{name}") if key.startswith(start)]
     if not keys:
         raise BlobMissing(missing)
     return blobs.get_key(keys[-1])

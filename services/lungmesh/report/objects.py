@@ -26,7 +26,7 @@ _UNKNOWN_DATE, _UNKNOWN_TIME = "19000101", "000000"
 
 @dataclass(frozen=True)
 class Identity:
-    """The identifiers of one object of the report; the same study and revision gives the same."""
+    """The identifiers of one object of the report; the same edition gives the same."""
 
     series_instance_uid: str
     sop_instance_uid: str
@@ -35,7 +35,9 @@ class Identity:
 def identity(content: Content, kind: str) -> Identity:
     """Return the identifiers of the report's object of a kind (seg, sr)."""
     ids = content.ids
-    study = (ids["tenant"], ids["study_id"], ids["revision"])
+    study = [ids["tenant"], ids["study_id"], ids["revision"]]
+    if content.edition > 1:
+        study.append(f"edition-{content.edition}")
     return Identity(
         dicom_uid("report", *study, kind, "series"), dicom_uid("report", *study, kind, "instance")
     )

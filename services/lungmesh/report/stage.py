@@ -14,7 +14,7 @@ from lungmesh.mesh.arrays import open_array, read_array
 from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.geometry import Grid
 from lungmesh.mesh.headers import read_headers
-from lungmesh.mesh.revisions import read_revision, revision_key
+from lungmesh.mesh.revisions import edition_folder, read_revision, revision_key
 from lungmesh.report import fhir, text
 from lungmesh.report.content import Content, Nodule, content_sha256
 from lungmesh.report.facts import from_event
@@ -77,7 +77,8 @@ class ReportStage(Stage):
         }
         ctx.progress(0.9, "keeping the report")
         study = event.study
-        prefix = f"{study.tenant}/{study.study_id}/r{study.revision}/{self.name}"
+        place = (study.tenant, study.study_id, self.name, study.revision, event.edition)
+        prefix = edition_folder(*place)
         ready = report_pb2.ReportReady(
             study=study,
             content_sha256=digest,
@@ -96,10 +97,11 @@ class ReportStage(Stage):
                 volume_pb2.ModelVersion(name=model.name, version=model.version)
                 for model in content.models
             ],
+            edition=event.edition,
         )
         # Last, so that a report that can be found is whole.
         ctx.blobs.put(
-            revision_key(study.tenant, study.study_id, self.name, study.revision),
+            revision_key(*place),
             ready.SerializeToString(deterministic=True),
         )
         return [ready]
@@ -116,7 +118,7 @@ class ReportStage(Stage):
 def find_report(
     blobs: BlobStore, tenant: str, study_id: str, revision: int
 ) -> report_pb2.ReportReady:
-    """Return the event of a written report; revision 0 means the newest.
+    """Return the event of a revision's newest edition; revision 0 means the newest.
 
     Raises BlobMissing when there is none.
     """
