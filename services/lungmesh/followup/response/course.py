@@ -15,6 +15,8 @@ BASELINE = "BASELINE"
 LIMITS = (
     "Only lesions in the chest that the mesh tracks; other organs need their own imaging.",
     "Lymph nodes, effusions and tumour markers are not measured.",
+    "Every nodule counts that no radiologist has rejected, benign ones too.",
+    "A nodule that the detector did not find again counts as gone.",
     "Progression of non-targets is measured (73 % of volume and 5 mm); the paper asks a reader.",
     "A nodule that appears may be infection; RECIST asks that a new lesion be unequivocal.",
 )
