@@ -12,7 +12,7 @@ from lungmesh.followup.laying import Laying
 from lungmesh.followup.timeline import compared
 from lungmesh.mesh.ids import deterministic_id, dicom_uid
 from lungmesh.v1 import followup_pb2
-from lungmesh.v1.followup_pb2 import Correction, CorrectionKind, NoduleRef
+from lungmesh.v1.followup_pb2 import Correction, CorrectionKind, NoduleRef, Outcome, OutcomeKind
 from lungmesh.v1.nodule_pb2 import Nodule, NodulesAssessed
 from lungmesh.v1.study_pb2 import BlobRef, StudyRef
 from lungmesh.v1.volume_pb2 import (
@@ -137,3 +137,15 @@ def layings(exams: Sequence[NodulesAssessed], priors: int = 2) -> dict[tuple[str
 def _place(nodule: Nodule) -> tuple[float, float, float]:
     x, y, z = nodule.center_lps_mm
     return x, y, z
+
+
+def an_outcome(kind: str, date: str, stage: str = "") -> Outcome:
+    """Return what became of a patient; `kind` such as LUNG_CANCER."""
+    return Outcome(
+        outcome_id=deterministic_id("outcome", kind, date),
+        author="doctor-1",
+        at=Timestamp(seconds=1),
+        kind=OutcomeKind.Value(f"OUTCOME_KIND_{kind}"),
+        date=date,
+        stage=stage,
+    )
