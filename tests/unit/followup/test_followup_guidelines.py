@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from lungmesh.followup.guidelines.engine import judge, judge_exam, load, worst
 from lungmesh.followup.guidelines.message import category_message
 from lungmesh.followup.guidelines.table import BadTable, Guideline, every, read
 from lungmesh.followup.guidelines.verdict import Fact, Verdict
-from lungmesh.followup.guidelines.vocabulary import ExamState, NoduleState
+from lungmesh.followup.guidelines.vocabulary import FACTS, ExamState, NoduleState
 from lungmesh.mesh.contract import validate
 from lungmesh.v1.nodule_pb2 import Category
 from tests.unit.followup.guidelines.states import GROWTHS, TYPES
@@ -190,3 +191,9 @@ def test_without_a_category_no_management_travels() -> None:
     message = category_message(LUNG_RADS, judge(LUNG_RADS, NoduleState(TYPES["airway"], 8.0, 0.0)))
     assert not message.management_en
     assert not message.HasField("next_exam_months")
+
+
+def test_the_page_on_guidelines_names_every_guideline_and_every_fact() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "guidelines.md").read_text(encoding="utf-8")
+    for name in (*FACTS, *(f"| {table.name} | {table.edition} |" for table in every())):
+        assert name in page, name

@@ -159,7 +159,8 @@ class NoduleState:
     days_since_first
         Days since the first exam that shows the nodule; 0 at that exam.
     nodules, subsolid_nodules
-        Nodules of the exam, this one among them; how many of them are part-solid or non-solid.
+        Nodules of the exam without a benign pattern, this one among them; how many of them are
+        part-solid or non-solid.
     round
         baseline: the first exam of screening; annual: a later one.
     risk
