@@ -41,10 +41,8 @@ GROWTH_PROBABILITY = Code("growth_chance", SCHEME, "Probability of growth since 
 DAYS_SINCE_PRIOR = Code("prior_days", SCHEME, "Days since prior exam")
 MATCH_OUTCOME = Code("match_outcome", SCHEME, "Match with earlier exams")
 REVIEW = Code("review", SCHEME, "Review by radiologist")
-REVIEWS = {
-    "confirmed": Code("confirmed", SCHEME, "Confirmed by radiologist"),
-    "": Code("by_hand", SCHEME, "Changed by radiologist"),
-}
+CONFIRMED = Code("confirmed", SCHEME, "Confirmed by radiologist")
+CHANGED = Code("by_hand", SCHEME, "Changed by radiologist")
 _OUTCOMES = {
     "first_exam": "First exam",
     "same": "Same nodule in an earlier exam",

@@ -186,6 +186,11 @@ class Review:
     kinds: tuple[str, ...]
     measured_by_hand: tuple[str, ...]
 
+    @property
+    def changed(self) -> bool:
+        """Whether a person changed a size, the type or a tie to an earlier exam."""
+        return bool(set(self.kinds) - {"confirm", "reject"})
+
 
 @dataclass(frozen=True)
 class NextExam:

@@ -239,12 +239,12 @@ def _nodule_row(nodule: Nodule, guideline: str) -> list[Any]:
     ]
 
 
-def _reviewed(nodule: Nodule) -> list[Flowable]:
-    if nodule.review is None:
-        return []
-    if nodule.review.status == "confirmed":
-        return both(Phrase("confirmed", "医师确认"), 6.5, textColor=BLUE)
-    return both(Phrase("changed by hand", "医师更改"), 6.5, textColor=BLUE)
+def _reviewed(nodule: Nodule) -> Iterator[Flowable]:
+    """Say in the table that a person confirmed or changed the nodule."""
+    if nodule.review and nodule.review.status == "confirmed":
+        yield from both(Phrase("confirmed", "医师确认"), 6.5, textColor=BLUE)
+    if nodule.review and nodule.review.changed:
+        yield from both(Phrase("changed by hand", "医师更改"), 6.5, textColor=BLUE)
 
 
 def _key_images(content: Content, pictures: Mapping[str, bytes]) -> Iterator[Flowable]:

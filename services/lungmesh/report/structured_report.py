@@ -182,7 +182,10 @@ def _evaluations(nodule: Nodule) -> Iterator[QualitativeEvaluation]:
     if nodule.outcome:
         yield QualitativeEvaluation(name=coding.MATCH_OUTCOME, value=coding.outcome(nodule))
     if nodule.review:
-        yield QualitativeEvaluation(name=coding.REVIEW, value=coding.REVIEWS[nodule.review.status])
+        if nodule.review.status == "confirmed":
+            yield QualitativeEvaluation(name=coding.REVIEW, value=coding.CONFIRMED)
+        if nodule.review.changed:
+            yield QualitativeEvaluation(name=coding.REVIEW, value=coding.CHANGED)
     for category in nodule.categories:
         if category.category:
             named_as = (category.guideline.name, category.guideline.version)

@@ -14,6 +14,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
+from lungmesh.mesh.arrays import read_array
+from lungmesh.report import coding
 from lungmesh.report.content import Content
 from lungmesh.report.facts import from_event
 from lungmesh.report.identity import PatientIdentity, with_identity
@@ -21,6 +23,7 @@ from lungmesh.report.keyimages import Box
 from lungmesh.report.segmentation import segmentation
 from lungmesh.report.structured_report import structured_report
 from tests.support.report import followup
+from tests.support.report_course import corrected
 from tests.unit.report.conftest import Exam
 
 
@@ -125,6 +128,43 @@ def test_the_report_measures_each_nodule_and_refers_to_its_segment(
     assert evaluations["Lung-RADS v2022 category"] == "Lung-RADS v2022: 4B"
     assert evaluations["Nodule type"] == "Solid"
     assert evaluations["Spiculation"] == "Present"
+
+
+def test_the_report_holds_the_change_since_the_most_recent_exam_and_the_review(
+    exam: Exam,
+) -> None:
+    event = corrected(exam.case)
+    content = from_event(event, exam.headers)
+    masks = {
+        nodule.number: Box(read_array(exam.case.blobs, nodule.mask.voxels), offset)
+        for nodule in event.nodules
+        for offset in [(nodule.mask.offset[0], nodule.mask.offset[1], nodule.mask.offset[2])]
+    }
+    made = structured_report(content, segmentation(content, masks, exam.headers), exam.headers)
+    read: Any = hd.sr.srread(io.BytesIO(encoded(made)))
+    groups = read.content.get_volumetric_roi_measurement_groups()
+    assert len(groups) == 3
+    said = [
+        {(e.name.meaning, e.value.meaning) for e in group.get_qualitative_evaluations()}
+        for group in groups
+    ]
+    name = coding.REVIEW.meaning
+    assert {(name, "Confirmed by radiologist"), (name, "Changed by radiologist")} <= said[0]
+    assert not any(item == name for item, _ in said[1])
+    outcome = "Split off from a nodule of an earlier exam"
+    assert (coding.MATCH_OUTCOME.meaning, outcome) in said[2]
+    prior = content.nodules[2].priors[0]
+    for code, value in (
+        (coding.DAYS_SINCE_PRIOR, prior.interval_days),
+        (coding.VOLUME_CHANGE, prior.volume_change_percent),
+        (coding.DOUBLING_TIME, prior.volume_doubling_time_days),
+        (coding.DOUBLING_TIME_LOW, prior.volume_doubling_time_low_days),
+        (coding.GROWTH_PROBABILITY, 57.0),
+    ):
+        (measurement,) = groups[2].get_measurements(name=code)
+        assert measurement.value == value
+    # No change is a bound without a figure.
+    assert groups[2].get_measurements(name=coding.DOUBLING_TIME_HIGH) == []
 
 
 def test_an_exam_without_nodules_has_a_report_that_says_so(exam: Exam) -> None:
