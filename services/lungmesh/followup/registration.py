@@ -1,7 +1,8 @@
 """Where a place in an earlier exam lies now: the lungs of both exams laid over each other.
 
-Lung masks alone are used, so that a nodule that grew, came or went cannot pull the result. An
-affine map takes up another position of the patient and another depth of breath.
+First by an affine map of the lungs' surfaces (another position of the patient, another depth of
+breath), then, where the voxels are at hand, by a deformation that vessels drive. What lies outside
+the lungs has no say, and neither has what one of the exams does not show.
 """
 
 from __future__ import annotations
@@ -12,79 +13,110 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from lungmesh.mesh.geometry import Grid
+from lungmesh.followup.deformation import Deformation, Sides, deform
+from lungmesh.followup.exam import COARSE_MM, MARGIN_MM, Exam, Lungs, box_of, coarse_lungs
 from lungmesh.v1 import followup_pb2
 from lungmesh.v1.followup_pb2 import RegistrationMethod
 
+__all__ = ["RULES", "Exam", "Registration", "register"]
+
 RULES = ("lung-registration", "2")
-_COARSE_MM = 4.0
-# Distances farther from the lungs' surface than this say nothing more.
-_REACH_MM = 40.0
 _ITERATIONS = 80
 # Share of the voxels that the overlap is measured on: twelve unknowns need few.
-_SAMPLED = 0.08
+_SAMPLED = 0.04
+# The deformation is computed this far around the lungs, mm.
+_AROUND_MM = 15.0
+# A deformation that leads farther astray, or lays the lungs worse than the affine map by more than
+# this, is dropped.
+_MOST_ASTRAY_MM = 4.0
+_DICE_LOSS = 0.01
 
-Labels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Exam:
-    """An exam's voxels and lobes on their grid.
-
-    Attributes
-    ----------
-    hu
-        int16 [z, y, x], HU; None where only the lobes are at hand.
-    lobes
-        uint8 [z, y, x]: 0 outside, then the number of the Lobe.
-    """
-
-    hu: npt.NDArray[np.int16] | None
-    lobes: Labels
-    grid: Grid
-
-
-@dataclass(frozen=True)
 class Registration:
-    """An affine map from the earlier exam's patient coordinates to the current one's (LPS, mm).
+    """A map from the earlier exam's patient coordinates to the current one's (LPS, mm), and back.
 
     Attributes
     ----------
     matrix, shift
-        now = matrix @ then + shift; shapes (3, 3) and (3,).
+        The affine part: now = matrix @ then + shift; shapes (3, 3) and (3,).
+    deformation
+        What the affine part leaves; None where it stands alone.
     dice
-        Overlap of the two lung masks after the map, 0 … 1.
+        Overlap of the two lung masks, 0 … 1, where both exams show them.
+    likeness
+        Correlation of what stands out in the laid-over lungs, -1 … 1; None without voxels.
     inverse_error_mm
-        Median distance in the lungs between a place and where there and back leads.
+        Median distance in the lungs between a place and where there and back leads; 0 of an affine
+        map alone, whose inverse is exact.
     """
 
     matrix: Floats
     shift: Floats
-    method: RegistrationMethod.ValueType
+    deformation: Deformation | None
     dice: float
+    likeness: float | None
     inverse_error_mm: float
+
+    @property
+    def method(self) -> RegistrationMethod.ValueType:
+        """AFFINE or DEFORMABLE."""
+        if self.deformation is None:
+            return followup_pb2.REGISTRATION_METHOD_AFFINE
+        return followup_pb2.REGISTRATION_METHOD_DEFORMABLE
 
     def to_current(self, then: npt.ArrayLike) -> Floats:
         """Map LPS points (…, 3) of the earlier exam, mm, to the current exam."""
-        return np.asarray(then, float) @ self.matrix.T + self.shift
+        now: Floats = np.asarray(then, float) @ self.matrix.T + self.shift
+        return now if self.deformation is None else now + self.deformation.forth.at(now)
 
     def to_earlier(self, now: npt.ArrayLike) -> Floats:
         """Map LPS points (…, 3) of the current exam, mm, to the earlier exam."""
-        back: Floats = (np.asarray(now, float) - self.shift) @ np.linalg.inv(self.matrix).T
-        return back
+        place = np.asarray(now, float)
+        if self.deformation is not None:
+            place = place + self.deformation.back.at(place)
+        then: Floats = (place - self.shift) @ np.linalg.inv(self.matrix).T
+        return then
 
 
 def register(earlier: Exam, current: Exam) -> Registration:
     """Lay the lungs of an earlier exam over those of the current one.
 
-    The same two exams give the same map. The overlap tells how far it can be trusted.
+    The same two exams give the same map. Dice, likeness and the inverse error tell how far it can
+    be trusted; whoever calls refuses it.
 
     Raises ValueError when one of the exams has no lung.
     """
-    fixed, moving = _lungs(current), _lungs(earlier)
-    fixed_depth, moving_depth = _depth(fixed), _depth(moving)
-    start = _by_boxes(fixed, moving)
+    fixed, moving = coarse_lungs(current), coarse_lungs(earlier)
+    affine = _affine(fixed, moving)
+    # ITK's map goes from the current exam to the earlier one.
+    back = np.asarray(affine.GetMatrix()).reshape(3, 3)
+    center = np.asarray(affine.GetCenter())
+    offset = np.asarray(affine.GetTranslation()) + center - back @ center
+    matrix = np.linalg.inv(back)
+    sides = _sides(fixed, moving, affine)
+    dice = sides.dice(sides.moving_mask)
+    found = deform(sides)
+    trusted = (
+        found is not None
+        and found.inverse_error_mm <= _MOST_ASTRAY_MM
+        and found.dice >= dice - _DICE_LOSS
+    )
+    return Registration(
+        matrix=matrix,
+        shift=-matrix @ offset,
+        deformation=found if trusted else None,
+        dice=found.dice if found is not None and trusted else dice,
+        likeness=found.likeness if found is not None else None,
+        inverse_error_mm=found.inverse_error_mm if found is not None else 0.0,
+    )
+
+
+def _affine(fixed: Lungs, moving: Lungs) -> sitk.AffineTransform:
+    """Return the map of the current lungs' surface to the earlier one's."""
+    start = _start(fixed, moving)
     method = sitk.ImageRegistrationMethod()
     # One thread adds up in one order: the result is the same at every repeat.
     method.SetNumberOfThreads(1)
@@ -92,73 +124,85 @@ def register(earlier: Exam, current: Exam) -> Registration:
     method.SetMetricSamplingStrategy(sitk.ImageRegistrationMethod.REGULAR)
     # ITK jitters even regular samples: the seed fixes where.
     method.SetMetricSamplingPercentage(_SAMPLED, seed=1)
+    method.SetMetricFixedMask(fixed.known)
+    method.SetMetricMovingMask(moving.known)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0, minStep=1e-3, numberOfIterations=_ITERATIONS, relaxationFactor=0.6
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(start, inPlace=True)
-    method.Execute(fixed_depth, moving_depth)
-    # ITK's map goes from the current exam to the earlier one.
-    back = np.asarray(start.GetMatrix()).reshape(3, 3)
-    center = np.asarray(start.GetCenter())
-    offset = np.asarray(start.GetTranslation()) + center - back @ center
-    matrix = np.linalg.inv(back)
-    return Registration(
-        matrix,
-        -matrix @ offset,
-        followup_pb2.REGISTRATION_METHOD_AFFINE,
-        _dice(fixed, moving, start),
-        0.0,
+    method.Execute(_depth(fixed), _depth(moving))
+    return start
+
+
+def _depth(lungs: Lungs) -> sitk.Image:
+    """Return the signed distance from the lungs' surface, mm: positive outside.
+
+    Cut lungs are drawn on beyond their end, as the cut is no surface.
+    """
+    mask = sitk.GetArrayViewFromImage(lungs.mask) >= 0.5
+    rows = np.flatnonzero(sitk.GetArrayViewFromImage(lungs.known).any(axis=(1, 2)))
+    image = sitk.GetImageFromArray(
+        mask[np.clip(np.arange(len(mask)), rows[0], rows[-1])].astype(np.uint8)
     )
-
-
-def _lungs(exam: Exam) -> sitk.Image:
-    """Return the lung mask as float on voxels of about 4 mm, with room around it."""
-    grid = exam.grid
-    steps = [max(1, round(_COARSE_MM / mm)) for mm in grid.spacing]
-    mask = (exam.lobes[:: steps[2], :: steps[1], :: steps[0]] > 0).astype(np.float32)
-    if not mask.any():
-        raise ValueError("the exam has no lung to register")
-    image = sitk.GetImageFromArray(mask)
-    image.SetSpacing([mm * step for mm, step in zip(grid.spacing, steps, strict=True)])
-    image.SetOrigin(grid.origin)
-    image.SetDirection(np.asarray(grid.direction).ravel().tolist())
-    pad = [round(_REACH_MM / mm) for mm in image.GetSpacing()]
-    padded: sitk.Image = sitk.ConstantPad(image, pad, pad, 0.0)
-    return padded
-
-
-def _depth(lungs: sitk.Image) -> sitk.Image:
-    """Return the signed distance from the lungs' surface, mm: positive outside."""
-    distance = sitk.SignedMaurerDistanceMap(
-        sitk.Cast(lungs, sitk.sitkUInt8), squaredDistance=False, useImageSpacing=True
-    )
-    near: sitk.Image = sitk.Clamp(distance, sitk.sitkFloat32, -_REACH_MM, _REACH_MM)
+    image.CopyInformation(lungs.mask)
+    distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    near: sitk.Image = sitk.Clamp(distance, sitk.sitkFloat32, -MARGIN_MM, MARGIN_MM)
     return near
 
 
-def _by_boxes(fixed: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:
-    """Return the map that lays the boxes around both lungs over each other."""
-    (low_f, high_f), (low_m, high_m) = _box(fixed), _box(moving)
-    scale = (high_m - low_m) / (high_f - low_f)
+def _start(fixed: Lungs, moving: Lungs) -> sitk.AffineTransform:
+    """Return the map that lays the boxes around both lungs over each other.
+
+    Where one of them is cut, as much of both is taken as the shorter one has, from the end that
+    both show.
+    """
+    boxes = [box_of(fixed.mask), box_of(moving.mask)]
+    foot, head = (fixed.cut[end] or moving.cut[end] for end in (0, 1))
+    if foot or head:
+        height = min(float(high[2] - low[2]) for low, high in boxes)
+        boxes = [
+            _part_box(lungs.mask, *_span(box, height, foot, head))
+            for lungs, box in zip((fixed, moving), boxes, strict=True)
+        ]
+    (low_f, high_f), (low_m, high_m) = boxes
     middle = (low_f + high_f) / 2
     transform = sitk.AffineTransform(3)
     transform.SetCenter(middle.tolist())
-    transform.SetMatrix(np.diag(scale).ravel().tolist())
+    transform.SetMatrix(np.diag((high_m - low_m) / (high_f - low_f)).ravel().tolist())
     transform.SetTranslation(((low_m + high_m) / 2 - middle).tolist())
     return transform
 
 
-def _box(lungs: sitk.Image) -> tuple[Floats, Floats]:
-    z, y, x = np.nonzero(sitk.GetArrayViewFromImage(lungs))
-    matrix = np.asarray(lungs.GetDirection()).reshape(3, 3) * np.asarray(lungs.GetSpacing())
-    places = np.stack([x, y, z], axis=-1) @ matrix.T + np.asarray(lungs.GetOrigin())
-    return places.min(axis=0), places.max(axis=0)
+def _span(box: tuple[Floats, Floats], height: float, foot: bool, head: bool) -> tuple[float, float]:
+    """Return the lowest and highest z, mm, of the part that is compared."""
+    low, high = float(box[0][2]), float(box[1][2])
+    if foot and head:
+        middle = (low + high) / 2
+        return middle - height / 2, middle + height / 2
+    return (high - height, high) if foot else (low, low + height)
 
 
-def _dice(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
-    moved = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0)
-    one = sitk.GetArrayViewFromImage(fixed) > 0.5
-    other = sitk.GetArrayViewFromImage(moved) > 0.5
-    return round(float(2 * (one & other).sum() / (one.sum() + other.sum())), 4)
+def _part_box(mask: sitk.Image, low: float, high: float) -> tuple[Floats, Floats]:
+    start, stop = (round((at - mask.GetOrigin()[2]) / COARSE_MM) for at in (low, high))
+    return box_of(mask[:, :, start : stop + 1])
+
+
+def _sides(fixed: Lungs, moving: Lungs, affine: sitk.Transform) -> Sides:
+    """Return both exams on the grid around the current lungs."""
+    cut = [round((MARGIN_MM - _AROUND_MM) / COARSE_MM)] * 3
+    frame = sitk.Crop(fixed.mask, cut, cut)
+    # Far beyond a cut nothing is known; far beyond whole lungs there are none.
+    beyond = 0 if any(moving.cut) else 1
+    known = [
+        sitk.Crop(fixed.known, cut, cut),
+        sitk.Resample(moving.known, frame, affine, sitk.sitkNearestNeighbor, beyond),
+    ]
+    both = np.logical_and(*(sitk.GetArrayViewFromImage(one) > 0 for one in known))
+    fixed_hu = moving_hu = None
+    if fixed.hu is not None and moving.hu is not None:
+        fixed_hu = sitk.Crop(fixed.hu, cut, cut)
+        moving_hu = sitk.Resample(moving.hu, frame, affine, sitk.sitkLinear, 0.0)
+    mask = sitk.Resample(moving.mask, frame, affine, sitk.sitkLinear, 0.0)
+    return Sides(fixed_hu, moving_hu, frame, mask, both)
