@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from lungmesh.followup import corrections, laying, programme, registration, store, timeline
 from lungmesh.followup.laying import Laying, Limits
+from lungmesh.followup.programme import Line
 from lungmesh.followup.registration import Exam
 from lungmesh.followup.settings import FollowupSettings
 from lungmesh.followup.store import KeptLaying, State
@@ -42,14 +43,15 @@ class Update:
 
     Attributes
     ----------
-    state
-        With what is new in it.
+    before, state
+        Without and with what is new.
     news
         The results that say something new, in order of study date.
     results
         Every result as it now stands, likewise.
     """
 
+    before: State
     state: State
     what: What
     news: tuple[FollowupUpdated, ...]
@@ -69,9 +71,20 @@ class Update:
         else:
             newest = next(e for e in state.exams if e.study.study_id == self.what.study.study_id)
             await store.keep_exam(session, newest)
-        lines = programme.lines(self.results, state.outcomes)
-        await store.keep_results(session, state, self.results, lines)
+        await store.keep_results(session, state, self._rows())
         await store.keep_due(session, state, programme.due(self.results, state.outcomes))
+
+    def _rows(self) -> list[tuple[FollowupUpdated, Line]]:
+        """Return the results that are not in the store as they now stand, with their lines."""
+        told = self.before.results
+        kept = [told[r.study.study_id] for r in self.results if r.study.study_id in told]
+        lines = {one.study_id: one for one in programme.lines(kept, self.before.outcomes)}
+        now = zip(self.results, programme.lines(self.results, self.state.outcomes), strict=True)
+        return [
+            (result, line)
+            for result, line in now
+            if result is not told.get(line.study_id) or line != lines[line.study_id]
+        ]
 
 
 class Keeper:
@@ -107,7 +120,7 @@ class Keeper:
             timeline.fold, state.exams, said, layings, rules, state.results
         )
         news, results = timeline.changed(folded, state.results)
-        return Update(state, what, tuple(news), tuple(results))
+        return Update(before, state, what, tuple(news), tuple(results))
 
     async def _layings(
         self, state: State, priors: int, progress: Progress

@@ -276,10 +276,10 @@ async def keep_outcome(session: AsyncSession, state: State, outcome: Outcome) ->
 
 
 async def keep_results(
-    session: AsyncSession, state: State, results: Sequence[FollowupUpdated], lines: Sequence[Line]
+    session: AsyncSession, state: State, rows: Sequence[tuple[FollowupUpdated, Line]]
 ) -> None:
-    """Keep every result with its line in the figures."""
-    for result, line in zip(results, lines, strict=True):
+    """Keep results with their lines in the figures."""
+    for result, line in rows:
         await _put(
             session,
             ResultRow,
