@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from functools import cached_property
 
 from pydantic import Field, model_validator
@@ -34,6 +35,12 @@ class FollowupSettings(BaseSettings):
         Limits.most_inverse_error_mm,
         gt=0,
         description="error of there and back above which a registration is refused, mm",
+    )
+    least_likeness: float = Field(
+        Limits.least_likeness,
+        ge=-1,
+        le=1,
+        description="correlation of the lungs' vessels below which a registration is refused",
     )
     guideline: str = Field("Lung-RADS", description="guideline of a programme: names the next exam")
     tenant_guidelines: dict[str, str] = Field(
@@ -71,7 +78,11 @@ class FollowupSettings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """When a registration is refused."""
-        return Limits(self.least_dice, self.most_inverse_error_mm)
+        return Limits(
+            least_dice=self.least_dice,
+            most_inverse_error_mm=self.most_inverse_error_mm,
+            least_likeness=self.least_likeness,
+        )
 
     @cached_property
     def _beside(self) -> tuple[Guideline, ...]:
@@ -89,7 +100,7 @@ class FollowupSettings(BaseSettings):
         tenants = sorted(self.tenant_guidelines.items())
         named = [self.guideline, *(name for _, name in tenants), *self.guidelines]
         editions = [f"{table.name}-{table.edition}" for table in map(_load, named)]
-        limits = f"{self.priors}/{self.least_dice:g}/{self.most_inverse_error_mm:g}"
+        limits = "/".join(f"{value:g}" for value in (self.priors, *astuple(self.limits)))
         return "+".join((limits, *editions, *(tenant for tenant, _ in tenants)))
 
 
