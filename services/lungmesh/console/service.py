@@ -1,187 +1,106 @@
-"""The console's stage (everything that happens to a study) and its gRPC API."""
+"""The console put together: its stage, its gRPC API, and the web page."""
 
 from __future__ import annotations
 
-import asyncio
-import time
+import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import grpc
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from lungmesh.console import store
+from lungmesh.console.bell import Bell
+from lungmesh.console.http.app import ConsoleServer
+from lungmesh.console.servicer import ConsoleServicer
 from lungmesh.console.settings import ConsoleSettings
-from lungmesh.console.worklist import CONSUMED, StudyStatus, apply
-from lungmesh.mesh import Context, Mesh, RetryPolicy, Service, Stage
+from lungmesh.console.stage import WorklistStage
+from lungmesh.console.users import Users
+from lungmesh.mesh import Mesh, Service
+from lungmesh.mesh.errors import BadInput, Unavailable
 from lungmesh.mesh.settings import load
 from lungmesh.v1 import console_pb2_grpc
-from lungmesh.v1.console_pb2 import (
-    DESCRIPTOR,
-    ListStudiesRequest,
-    ListStudiesResponse,
-    StageView,
-    StudyView,
-    WatchStudiesRequest,
-    WatchStudiesResponse,
-)
-from lungmesh.v1.study_pb2 import StudyRef
+from lungmesh.v1.console_pb2 import DESCRIPTOR
+from lungmesh.v1.followup_pb2 import Correction, CorrectRequest, FollowupUpdated
+from lungmesh.v1.followup_pb2_grpc import FollowupServiceStub
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Clocks of several console processes may differ by this much.
-_CLOCK_SLACK_SECONDS = 5.0
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_PERMANENT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
+_MOST_BYTES = 64 * 1024 * 1024
 
 
-class Bell:
-    """Wakes every watcher of this process after a commit."""
+class Followup:
+    """The follow-up service, as far as the page needs it."""
 
-    def __init__(self) -> None:
-        self._waiting: set[asyncio.Event] = set()
-
-    def ring(self) -> None:
-        """Wake them."""
-        for waiter in self._waiting:
-            waiter.set()
-
-    async def wait(self, waiter: asyncio.Event, seconds: float) -> None:
-        """Return at the next ring since `waiter` was cleared, or after the seconds."""
-        self._waiting.add(waiter)
-        try:
-            # Not wait_for: in Python 3.11 it can swallow a cancellation, and the watch with it.
-            async with asyncio.timeout(seconds):
-                await waiter.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._waiting.discard(waiter)
-
-
-class WorklistStage(Stage):
-    """Folds every event of the mesh into the study's row."""
-
-    name = "console"
-    consumes = CONSUMED
-    visible = False
-    deadline_seconds = 30
-    # Two processes may make a study's row at once; the second then finds it.
-    retry = RetryPolicy(defect_delays=(0.2, 1.0, 5.0))
-
-    def __init__(self, bell: Bell) -> None:
-        self._bell = bell
-
-    async def handle(self, event: Any, ctx: Context) -> Sequence[Message]:
-        """Change the study's row; gives no events."""
-
-        async def write(session: AsyncSession) -> None:
-            study = await store.read_for_update(session, event.study.tenant, event.study.study_id)
-            if apply(study, event, time.time()):
-                await store.write(session, study)
-                sqlalchemy_event.listen(
-                    session.sync_session, "after_commit", lambda _: self._bell.ring(), once=True
-                )
-
-        ctx.on_commit(write)
-        return []
-
-
-class ConsoleServicer(console_pb2_grpc.ConsoleServiceServicer):
-    """Answers from the console's own database."""
-
-    def __init__(
-        self,
-        sessions: async_sessionmaker[AsyncSession],
-        settings: ConsoleSettings,
-        bell: Bell,
-    ) -> None:
-        self._sessions = sessions
+    def __init__(self, settings: ConsoleSettings) -> None:
         self._settings = settings
-        self._bell = bell
 
-    async def ListStudies(
-        self, request: ListStudiesRequest, context: grpc.aio.ServicerContext
-    ) -> ListStudiesResponse:
-        """List the tenant's studies, newest first."""
-        limit = request.limit or self._settings.list_limit
-        async with self._sessions() as session:
-            rows = await store.newest(session, request.tenant, limit)
-        return ListStudiesResponse(studies=[view(store.status_of(row)) for row in rows])
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        """Made on the service's loop, at the first correction."""
+        return grpc.aio.insecure_channel(
+            self._settings.followup,
+            options=(("grpc.max_receive_message_length", _MOST_BYTES),),
+        )
 
-    async def WatchStudies(
-        self, request: WatchStudiesRequest, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[WatchStudiesResponse]:
-        """Send each study as it stands, then again at every change, until the caller leaves.
+    async def close(self) -> None:
+        """Disconnect."""
+        if "_channel" in self.__dict__:
+            await self._channel.close()
 
-        Changes that fall together are sent as one, so a slow watcher never holds up the stage.
+    async def correct(
+        self, tenant: str, patient: str, correction: Correction
+    ) -> Sequence[FollowupUpdated]:
+        """Have a correction kept; return the exams that it changed.
+
+        Raises BadInput with the service's own sentence, Unavailable when it does not answer.
         """
-        sent: dict[str, int] = {}
-        since = 0.0
-        waiter = asyncio.Event()
-        while True:
-            waiter.clear()
-            async with self._sessions() as session:
-                rows = await store.changed_since(session, request.tenant, request.study_id, since)
-            for row in rows:
-                if sent.get(row.study_id) != row.version:
-                    sent[row.study_id] = row.version
-                    yield WatchStudiesResponse(study=view(store.status_of(row)))
-            if rows:
-                since = rows[-1].changed_at - _CLOCK_SLACK_SECONDS
-            await self._bell.wait(waiter, self._settings.watch_interval_seconds)
-
-
-def view(study: StudyStatus) -> StudyView:
-    """Return the study as the API shows it."""
-    failure = study.failure
-    return StudyView(
-        study=StudyRef(
-            tenant=study.tenant,
-            patient=study.patient,
-            study_id=study.study_id,
-            revision=study.revision,
-            priority=study.priority,  # type: ignore[arg-type]
-        ),
-        outcome=study.outcome,
-        reason=f"{failure.stage}: {failure.detail}" if failure is not None else "",
-        stages=[
-            StageView(
-                stage=stage.stage,
-                state=stage.state,  # type: ignore[arg-type]
-                fraction=stage.fraction,
-                detail=stage.detail,
-                handler_seconds=stage.handler_seconds,
-                queue_seconds=stage.queue_seconds,
-                at=_timestamp(stage.at),
+        request = CorrectRequest(tenant=tenant, patient=patient, correction=correction)
+        try:
+            answer = await FollowupServiceStub(self._channel).Correct(
+                request, timeout=self._settings.followup_seconds
             )
-            for stage in study.ordered_stages()
-        ],
-        received_at=_timestamp(study.received_at),
-        finished_at=_timestamp(study.finished_at),
-        category=study.category,
-        content_sha256=study.content_sha256,
-    )
-
-
-def _timestamp(seconds: float) -> Timestamp | None:
-    if not seconds:
-        return None
-    stamp = Timestamp()
-    stamp.FromMicroseconds(round(seconds * 1e6))
-    return stamp
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _PASSING:
+                raise Unavailable("the follow-up service does not answer") from error
+            if error.code() in _PERMANENT:
+                raise BadInput(error.details() or "the correction was refused") from error
+            raise
+        changed: Sequence[FollowupUpdated] = answer.exams
+        return changed
 
 
 def build(mesh: Mesh) -> Service:
-    """Hand the console to the chassis."""
-    bell = Bell()
-    servicer = ConsoleServicer(mesh.sessions, load(ConsoleSettings), bell)
+    """Hand the console to the chassis.
 
-    def register(server: grpc.aio.Server) -> Sequence[str]:
-        console_pb2_grpc.add_ConsoleServiceServicer_to_server(servicer, server)
+    Raises SettingsError when a LUNGMESH_CONSOLE__ setting is wrong or no database is set.
+    """
+    settings = load(ConsoleSettings)
+    bell = Bell()
+    users = Users(mesh.sessions, settings)
+    followup = Followup(settings)
+    server = ConsoleServer(mesh, settings, users, bell, followup.correct)
+
+    def register(grpc_server: grpc.aio.Server) -> Sequence[str]:
+        console_pb2_grpc.add_ConsoleServiceServicer_to_server(
+            ConsoleServicer(mesh.sessions, settings, bell), grpc_server
+        )
         return [DESCRIPTOR.services_by_name["ConsoleService"].full_name]
 
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[dict[str, int]]:
+        await users.make_first()
+        port = await server.start()
+        try:
+            yield {"http": port}
+        finally:
+            await server.stop()
+            await followup.close()
+
     return Service(
-        name="console", stages=[WorklistStage(bell)], register=register, migrations=MIGRATIONS
+        name="console",
+        stages=[WorklistStage(bell)],
+        register=register,
+        lifespan=lifespan,
+        migrations=MIGRATIONS,
     )

@@ -2,7 +2,8 @@
 
 Events of different topics arrive in any order, some more than once. Three rules make the outcome
 independent of that order: a newer revision starts the study afresh and an older one is ignored; a
-stage that is done stays done; otherwise the progress that was made later wins.
+stage that is done stays done; otherwise the progress that was made later wins. Within a revision a
+newer edition of the result wins over an older one.
 """
 
 from __future__ import annotations
@@ -76,11 +77,17 @@ class StudyStatus:
     received_at, finished_at
         Seconds since 1970; 0 when not known yet.
     category
-        The exam's Lung-RADS category, empty until the report is ready.
+        The exam's Lung-RADS category by the newest edition, empty until there is one.
     content_sha256
         Hash of the report's clinical content, empty until the report is ready.
     recommended
         Whether the MDT recommendation has arrived.
+    study_date, due_date
+        DICOM DA of the exam and of the next one; empty where unknown.
+    work_up
+        Whether the guideline asks for work-up instead of a next exam.
+    edition, report_edition
+        Of the newest result and of the newest report, 0 until there is one.
     """
 
     tenant: str
@@ -93,6 +100,11 @@ class StudyStatus:
     category: str = ""
     content_sha256: str = ""
     recommended: bool = False
+    study_date: str = ""
+    due_date: str = ""
+    work_up: bool = False
+    edition: int = 0
+    report_edition: int = 0
     stages: dict[str, StageStatus] = field(default_factory=dict)
 
     @property
@@ -160,8 +172,9 @@ def _picture(study: StudyStatus) -> str:
 def _start_afresh(study: StudyStatus, revision: int) -> None:
     study.revision = revision
     study.finished_at = 0.0
-    study.category = study.content_sha256 = ""
-    study.recommended = False
+    study.category = study.content_sha256 = study.study_date = study.due_date = ""
+    study.recommended = study.work_up = False
+    study.edition = study.report_edition = 0
     study.stages = {}
 
 
@@ -200,11 +213,39 @@ def _result(study: StudyStatus, event: Message) -> None:
     _finish(_stage(study, STAGE_OF_RESULT[type(event)]), 0.0)
     if isinstance(event, StudyReceived):
         study.received_at = event.received_at.ToMicroseconds() / 1e6
+    elif isinstance(event, FollowupUpdated):
+        _updated(study, event)
     elif isinstance(event, ReportReady):
-        study.content_sha256 = event.content_sha256
-        study.category = _lung_rads(event.exam_categories)
+        _reported(study, event)
     elif isinstance(event, MdtRecommended):
         study.recommended = True
+
+
+def edition_of(event: FollowupUpdated | ReportReady) -> int:
+    """Return which edition of a revision's result an event is, 1 or more."""
+    return max(1, event.edition)
+
+
+def _updated(study: StudyStatus, event: FollowupUpdated) -> None:
+    edition = edition_of(event)
+    if edition < study.edition:
+        return
+    if edition >= study.report_edition:
+        study.category = _lung_rads(event.exam_categories)
+    study.edition = edition
+    study.study_date = event.exam.volume.acquisition.study_date
+    study.due_date = event.next.due_date
+    study.work_up = event.next.work_up
+
+
+def _reported(study: StudyStatus, event: ReportReady) -> None:
+    edition = edition_of(event)
+    if edition < study.report_edition:
+        return
+    if edition >= study.edition:
+        study.category = _lung_rads(event.exam_categories)
+    study.report_edition = edition
+    study.content_sha256 = event.content_sha256
 
 
 def _finish(stage: StageStatus, at: float) -> None:

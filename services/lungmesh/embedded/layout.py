@@ -67,6 +67,11 @@ class Layout:
         return self.root / "secrets"
 
     @property
+    def console_password(self) -> Path:
+        """The password of the console's first user, which the console writes (0600)."""
+        return self.secrets / "console.password"
+
+    @property
     def state_file(self) -> Path:
         """Addresses and process ids of the running mesh."""
         return self.root / "mesh.json"

@@ -41,13 +41,14 @@ class Ports:
     triton_metrics: int
     dicom: int
     stow: int
+    page: int
     grpc: Mapping[str, int]
     metrics: Mapping[str, int]
 
 
 def choose_ports(services: Sequence[str], dicom: int | None) -> Ports:
     """Choose free ports; `dicom` is the one that was asked for."""
-    free = iter(free_ports(6 + 2 * len(services)))
+    free = iter(free_ports(7 + 2 * len(services)))
     return Ports(
         broker=next(free),
         triton_http=next(free),
@@ -55,6 +56,7 @@ def choose_ports(services: Sequence[str], dicom: int | None) -> Ports:
         triton_metrics=next(free),
         dicom=dicom or next(free),
         stow=next(free),
+        page=next(free),
         grpc={service: next(free) for service in services},
         metrics={service: next(free) for service in services},
     )
@@ -105,5 +107,13 @@ def _own_settings(name: str, layout: Layout, ports: Ports) -> dict[str, str]:
             "LUNGMESH_REPORT__INGEST": f"127.0.0.1:{ports.grpc['ingest']}",
             # Only report delivery may turn a pseudonym back.
             "LUNGMESH_REPORT__RESTORE_TOKEN": layout.secret("restore.token"),
+        }
+    if name == "console":
+        return {
+            "LUNGMESH_CONSOLE__HTTP_PORT": str(ports.page),
+            "LUNGMESH_CONSOLE__FIRST_PASSWORD_FILE": str(layout.console_password),
+            "LUNGMESH_CONSOLE__FIRST_TENANTS": json.dumps([TENANT]),
+            # A console alone still shows what it has; corrections then say who is away.
+            "LUNGMESH_CONSOLE__FOLLOWUP": f"127.0.0.1:{ports.grpc.get('followup', 0)}",
         }
     return {}

@@ -1,0 +1,1 @@
+"""The console's doors for browsers: the page, its JSON API, DICOMweb."""
