@@ -226,13 +226,12 @@ async def advance(session: AsyncSession, state: State) -> None:
             )
             .values(version=state.version + 1)
         )
-        taken = await session.execute(step)
     else:
-        first = _insert(session, PatientRow).values(
+        step = _insert(session, PatientRow).values(
             tenant=state.tenant, patient=state.patient, version=1
         )
-        taken = await session.execute(first.on_conflict_do_nothing())
-    if taken.rowcount != 1:  # type: ignore[attr-defined]
+        step = step.on_conflict_do_nothing()
+    if await session.scalar(step.returning(PatientRow.version)) is None:
         raise Unavailable("the patient's timeline was changed at the same time: once more")
 
 
