@@ -1,0 +1,207 @@
+import { useEffect, useState } from "preact/hooks";
+import { correct, getStudy, sign, type Nodule, type Prior, type Study } from "../api";
+import { useWords } from "../language";
+import { Modal } from "../Modal";
+
+interface Props {
+  nodule: Nodule;
+  onClose(): void;
+  onSend(correction: Record<string, unknown>): void;
+}
+
+export function Remeasure({
+  nodule,
+  drawn,
+  onClose,
+  onSend,
+}: Props & { drawn: { long: number; short: number } | null }) {
+  const words = useWords();
+  const [long, setLong] = useState((drawn?.long ?? nodule.long_axis_mm).toFixed(1));
+  const [short, setShort] = useState((drawn?.short ?? nodule.short_axis_mm).toFixed(1));
+  const [a, b] = [Number(long), Number(short)];
+  const good = a >= b && b >= 0.1 && a <= 300;
+  const field = (label: string, value: string, set: (text: string) => void) => (
+    <label>
+      {label}
+      <input
+        type="number"
+        step="0.1"
+        min="0.1"
+        max="300"
+        required
+        value={value}
+        onInput={(event) => set(event.currentTarget.value)}
+      />
+    </label>
+  );
+  return (
+    <Modal title={words.say("remeasure_title", nodule.number)} onClose={onClose}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (good) {
+            onSend({ kind: "remeasure", measurement: { long_axis_mm: a, short_axis_mm: b } });
+          }
+        }}
+      >
+        <p>{words.say(drawn ? "remeasure_drawn" : "remeasure_hint")}</p>
+        {field(words.say("long_axis"), long, setLong)}
+        {field(words.say("short_axis"), short, setShort)}
+        <p class={good ? "faint" : "fault"} role={good ? undefined : "alert"}>
+          {good ? `${words.say("mean")}: ${((a + b) / 2).toFixed(1)} mm` : words.say("axis_fault")}
+        </p>
+        <Buttons good={good} onClose={onClose} />
+      </form>
+    </Modal>
+  );
+}
+
+const types = [
+  "solid",
+  "part_solid",
+  "non_solid",
+  "calcified",
+  "fat_containing",
+  "airway",
+  "atypical_cyst",
+];
+
+export function Retype({ nodule, onClose, onSend }: Props) {
+  const words = useWords();
+  return (
+    <Modal title={words.say("retype_title", nodule.number)} onClose={onClose}>
+      <div class="choices">
+        {types.map((type) => (
+          <button
+            type="button"
+            key={type}
+            aria-pressed={type === nodule.type}
+            disabled={type === nodule.type}
+            onClick={() => onSend({ kind: "retype", type })}
+          >
+            {words.term(type)}
+          </button>
+        ))}
+      </div>
+      <form method="dialog">
+        <button>{words.say("cancel")}</button>
+      </form>
+    </Modal>
+  );
+}
+
+export function Link({ nodule, priors, onClose, onSend }: Props & { priors: Prior[] }) {
+  const words = useWords();
+  const [exam, setExam] = useState(priors[0].study_id);
+  const [prior, setPrior] = useState<Study | null>(null);
+  const [fault, setFault] = useState("");
+  useEffect(() => {
+    setPrior(null);
+    getStudy(exam).then(setPrior, (error: unknown) => setFault(words.fault(error)));
+  }, [exam]);
+  const linked = new Set(nodule.history.map((past) => past.nodule_id));
+  return (
+    <Modal title={words.say("link_title", nodule.number)} onClose={onClose}>
+      <label>
+        {words.say("link_exam")}
+        <select value={exam} onChange={(event) => setExam(event.currentTarget.value)}>
+          {priors.map((one) => (
+            <option key={one.study_id} value={one.study_id}>
+              {words.date(one.study_date)}
+            </option>
+          ))}
+        </select>
+      </label>
+      {fault && <p class="fault">{fault}</p>}
+      {!prior && !fault && <p class="faint">{words.say("loading")}</p>}
+      {prior?.nodules.length === 0 && <p>{words.say("link_none")}</p>}
+      <div class="choices">
+        {prior?.nodules.map((other) => {
+          const is = linked.has(other.nodule_id);
+          return (
+            <button
+              type="button"
+              key={other.nodule_id}
+              aria-pressed={is}
+              onClick={() =>
+                onSend({
+                  kind: is ? "unlink" : "link",
+                  other: { study_id: exam, nodule_id: other.nodule_id },
+                })
+              }
+            >
+              {other.number}: {words.term(other.type)} {words.number(other.mean_diameter_mm)} mm,{" "}
+              {words.term(other.lobe)}
+              {is && ` · ${words.say("unlink")}`}
+            </button>
+          );
+        })}
+      </div>
+      <form method="dialog">
+        <button>{words.say("cancel")}</button>
+      </form>
+    </Modal>
+  );
+}
+
+export function Sign({ study, onClose, onSigned }: { study: Study; onClose(): void; onSigned(): void }) {
+  const words = useWords();
+  const [password, setPassword] = useState("");
+  const [fault, setFault] = useState("");
+  const [busy, setBusy] = useState(false);
+  const send = async (event: Event): Promise<void> => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      await sign(study.row.study_id, password, study.row.edition);
+      onSigned();
+    } catch (error) {
+      setFault(words.fault(error));
+      setBusy(false);
+    }
+  };
+  return (
+    <Modal title={words.say("sign_title", study.row.edition)} onClose={onClose}>
+      <form onSubmit={(event) => void send(event)}>
+        <p>{words.say("sign_hint")}</p>
+        <label>
+          {words.say("password")}
+          <input
+            type="password"
+            autocomplete="current-password"
+            required
+            value={password}
+            onInput={(event) => setPassword(event.currentTarget.value)}
+          />
+        </label>
+        {fault && (
+          <p class="fault" role="alert">
+            {fault}
+          </p>
+        )}
+        <Buttons good={!busy && password !== ""} onClose={onClose} save={words.say("sign")} />
+      </form>
+    </Modal>
+  );
+}
+
+function Buttons({ good, onClose, save }: { good: boolean; onClose(): void; save?: string }) {
+  const words = useWords();
+  return (
+    <p class="buttons">
+      <button type="button" onClick={onClose}>
+        {words.say("cancel")}
+      </button>
+      <button class="primary" disabled={!good}>
+        {save ?? words.say("save")}
+      </button>
+    </p>
+  );
+}
+
+/** Sends a correction of a nodule and gives the study's new state. */
+export const send = (
+  study: string,
+  nodule: string,
+  correction: Record<string, unknown>,
+): Promise<Study> => correct(study, { nodule_id: nodule, ...correction });

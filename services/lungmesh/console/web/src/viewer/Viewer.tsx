@@ -1,0 +1,224 @@
+import type { RefObject } from "preact";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { getMask, type Nodule, type Series, type Study } from "../api";
+import { useWords } from "../language";
+import type { TextKey } from "../texts";
+import { openSeries, prefetch, type Images } from "./engine";
+import type { Point } from "./grid";
+import { Outline } from "./outline";
+import type { Mark } from "./overlay";
+import { Scene, type Layout, type Pane, type Plane, type Role, type WindowName } from "./scene";
+import { SliceBar } from "./SliceBar";
+import { Toolbar } from "./Toolbar";
+import type { Tool } from "./tools";
+
+/** What a shortcut or a dialog may ask of the viewer. */
+export interface ViewerHandle {
+  scroll(by: number): void;
+  end(last: boolean): void;
+  window(name: WindowName): void;
+  layout(layout: Layout): void;
+  tool(tool: Tool): void;
+  toggleOutlines(): void;
+  toggleLink(): void;
+  reset(): void;
+  drawnAxes(): { long: number; short: number } | null;
+}
+
+/** A study whose volume is known. */
+export type ReadStudy = Study & { series: Series };
+
+interface Props {
+  study: ReadStudy;
+  prior: ReadStudy | null;
+  selected: Nodule | null;
+  /** The selected nodule's centre in the prior, when it is known there. */
+  priorCenter: Point | null;
+  onSelect(nodule: string): void;
+  handle: RefObject<ViewerHandle | null>;
+}
+
+const layouts: Record<Layout, { id: string; role: Role; plane: Plane }[]> = {
+  axial: [{ id: "current", role: "current", plane: "axial" }],
+  mpr: [
+    { id: "axial", role: "current", plane: "axial" },
+    { id: "coronal", role: "current", plane: "coronal" },
+    { id: "sagittal", role: "current", plane: "sagittal" },
+  ],
+  compare: [
+    { id: "current", role: "current", plane: "axial" },
+    { id: "prior", role: "prior", plane: "axial" },
+  ],
+};
+
+const coarse = matchMedia("(pointer: coarse)").matches;
+
+export function Viewer({ study, prior, selected, priorCenter, onSelect, handle }: Props) {
+  const words = useWords();
+  const [layout, setLayout] = useState<Layout>("axial");
+  const [tool, setTool] = useState<Tool>(coarse ? "scroll" : "window");
+  const [window, setWindow] = useState<WindowName>("lung");
+  const [outlines, setOutlines] = useState(true);
+  const [linked, setLinked] = useState(true);
+  const [slices, setSlices] = useState<Record<string, number>>({});
+  const [loaded, setLoaded] = useState(0);
+  const [fault, setFault] = useState("");
+  const elements = useRef<Record<string, HTMLDivElement | null>>({});
+  const box = useRef<HTMLDivElement>(null);
+  const place = useRef<Point | null>(selected?.center_lps_mm ?? null);
+  const scene = useMemo(
+    () => new Scene((pane, slice) => setSlices((all) => ({ ...all, [pane]: slice }))),
+    [],
+  );
+  const panes = layouts[layout].filter((pane) => pane.role === "current" || prior);
+
+  useEffect(() => () => scene.destroy(), [scene]);
+
+  useEffect(() => {
+    let gone = false;
+    let stop = (): void => undefined;
+    setSlices({});
+    void (async () => {
+      try {
+        const images: Record<Role, Images | null> = {
+          current: await openSeries(study.series),
+          prior: layout === "compare" && prior ? await openSeries(prior.series) : null,
+        };
+        if (gone) return;
+        const shown = panes.map((pane) => ({ ...pane, element: elements.current[pane.id] }) as Pane);
+        await scene.lay(shown, images, place.current);
+        if (gone || !images.current) return;
+        setFault("");
+        const middle = Math.floor(images.current.imageIds.length / 2);
+        const stops = [prefetch(images.current, middle, setLoaded)];
+        if (images.prior) stops.push(prefetch(images.prior, middle, () => undefined));
+        stop = () => stops.forEach((one) => one());
+      } catch (error) {
+        if (!gone) setFault(words.fault(error));
+      }
+    })();
+    return () => {
+      gone = true;
+      stop();
+    };
+  }, [scene, layout, study.series.series_instance_uid, prior?.series.series_instance_uid]);
+
+  useMarks(scene, "current", study);
+  useMarks(scene, "prior", prior);
+  useEffect(() => {
+    scene.setOutlines(outlines, selected?.nodule_id ?? null);
+  }, [scene, outlines, selected?.nodule_id]);
+
+  useEffect(() => {
+    if (!selected) return;
+    place.current = selected.center_lps_mm;
+    scene.goTo(selected.center_lps_mm, priorCenter);
+  }, [scene, selected?.nodule_id, priorCenter?.join()]);
+
+  useLayoutEffect(() => {
+    if (!box.current) return;
+    const watch = new ResizeObserver(() => scene.resize());
+    watch.observe(box.current);
+    return () => watch.disconnect();
+  }, [scene]);
+
+  const act: ViewerHandle = {
+    scroll: (by) => scene.scroll(by),
+    end: (last) => scene.scroll(last ? 100000 : -100000),
+    window: (name) => (setWindow(name), scene.setWindow(name)),
+    layout: (name) => (name === "compare" && !prior ? undefined : setLayout(name)),
+    tool: (name) => (setTool(name), scene.setTool(name)),
+    toggleOutlines: () => setOutlines((shown) => !shown),
+    toggleLink: () => (scene.link(!linked), setLinked(!linked)),
+    reset: () => scene.reset(),
+    drawnAxes: () => scene.drawnAxes(),
+  };
+  handle.current = act;
+  useEffect(() => scene.setTool(tool), []);
+
+  const total = study.series.slices.length;
+  return (
+    <section class="viewer" aria-label={words.say("slice")} ref={box}>
+      <Toolbar
+        {...{ layout, tool, window, outlines, linked }}
+        canCompare={prior !== null}
+        act={act}
+        clear={() => scene.clearMeasurements()}
+      />
+      <div class={`panes ${layout}`}>
+        {panes.map((pane) => {
+          const of = pane.role === "current" ? study : (prior as ReadStudy);
+          const count = of.series.geometry.size[{ sagittal: 0, coronal: 1, axial: 2 }[pane.plane]];
+          return (
+            <div class="pane" key={`${layout}/${pane.id}`}>
+              <div class="frame">
+                <div
+                  class="picture"
+                  data-pane={pane.id}
+                  ref={(element) => {
+                    elements.current[pane.id] = element;
+                  }}
+                  onContextMenu={(event) => event.preventDefault()}
+                />
+              </div>
+              <p class="corner">
+                <strong>{words.say((layout === "mpr" ? pane.plane : pane.role) as TextKey)}</strong>{" "}
+                {words.date(of.row.study_date)}
+              </p>
+              <SliceBar
+                count={count}
+                slice={slices[pane.id] ?? null}
+                headFirst={pane.plane === "axial"}
+                nodules={pane.plane === "axial" ? of.nodules : []}
+                selected={selected?.nodule_id ?? null}
+                onSlice={(slice) => scene.goToSlice(pane.id, slice)}
+                onSelect={pane.role === "current" ? onSelect : null}
+              />
+            </div>
+          );
+        })}
+      </div>
+      <p class="status" role="status">
+        {fault || (loaded < total ? words.say("loaded", loaded, total) : "")}
+      </p>
+    </section>
+  );
+}
+
+const outlineCache = new Map<string, Promise<Outline>>();
+
+function outlineOf(study: string, nodule: string): Promise<Outline> {
+  const key = `${study}/${nodule}`;
+  let outline = outlineCache.get(key);
+  if (!outline) {
+    outline = getMask(study, nodule).then((mask) => new Outline(mask));
+    outline.catch(() => outlineCache.delete(key));
+    outlineCache.set(key, outline);
+  }
+  return outline;
+}
+
+/** Keeps the scene's outlines of one exam as the study says. */
+function useMarks(scene: Scene, role: Role, study: Study | null): void {
+  useEffect(() => {
+    let gone = false;
+    const id = study?.row.study_id ?? "";
+    const wanted = [
+      ...(study?.nodules ?? []).map((nodule) => ({ nodule, look: "plain" as const })),
+      ...(study?.rejected ?? []).map((nodule) => ({ nodule, look: "rejected" as const })),
+    ];
+    void Promise.all(
+      wanted.map(async ({ nodule, look }) => ({
+        id: nodule.nodule_id,
+        number: nodule.number,
+        look,
+        outline: await outlineOf(id, nodule.nodule_id).catch(() => null),
+      })),
+    ).then((all) => {
+      if (!gone) scene.setMarks(role, all.filter((mark) => mark.outline !== null) as Mark[]);
+    });
+    return () => {
+      gone = true;
+    };
+  }, [scene, role, study]);
+}

@@ -1,0 +1,115 @@
+// Cornerstone3D, started once, and the mesh's series as its images.
+import * as cornerstone from "@cornerstonejs/core";
+import * as tools from "@cornerstonejs/tools";
+import dicomImageLoader, { wadors } from "@cornerstonejs/dicom-image-loader";
+import { dicomweb, getMetadata, type Series } from "../api";
+
+// The only form that is asked for: the bundle holds no codecs, the mesh expands what is compressed.
+const EXPLICIT_LITTLE =
+  'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1';
+
+let started: Promise<void> | undefined;
+
+/** Starts the engine; a second call waits for the first. */
+export function startEngine(): Promise<void> {
+  started ??= start();
+  return started;
+}
+
+async function start(): Promise<void> {
+  // Without a GPU the library's own CPU path is several times faster than emulated WebGL.
+  const { webgl, softwareRasterizer } = cornerstone.getRenderingCapabilities();
+  await cornerstone.init({
+    rendering: { useGenericViewport: true, useCPURendering: !webgl || softwareRasterizer },
+  } as Parameters<typeof cornerstone.init>[0]);
+  tools.init();
+  for (const tool of [
+    tools.StackScrollTool,
+    tools.WindowLevelTool,
+    tools.PanTool,
+    tools.ZoomTool,
+    tools.LengthTool,
+    tools.BidirectionalTool,
+    tools.CrosshairsTool,
+  ]) {
+    tools.addTool(tool);
+  }
+  dicomImageLoader.init({
+    maxWebWorkers: Math.max(1, Math.min(4, navigator.hardwareConcurrency - 1)),
+    beforeSend: () => ({ Accept: EXPLICIT_LITTLE }),
+  } as Parameters<typeof dicomImageLoader.init>[0]);
+}
+
+/** A series as Cornerstone knows it: `imageIds` from head to feet, as people read. */
+export interface Images {
+  series: Series;
+  imageIds: string[];
+}
+
+const known = new Map<string, Promise<Images>>();
+
+/** Tells Cornerstone of a series' headers; pixels are fetched when they are shown. */
+export function openSeries(series: Series): Promise<Images> {
+  const key = series.series_instance_uid;
+  let images = known.get(key);
+  if (!images) {
+    images = readHeaders(series).catch((error: unknown) => {
+      known.delete(key);
+      throw error;
+    });
+    known.set(key, images);
+  }
+  return images;
+}
+
+async function readHeaders(series: Series): Promise<Images> {
+  const headers = new Map<string, Record<string, unknown>>();
+  // Starting the engine empties its store of headers: they come after it.
+  const [fetched] = await Promise.all([getMetadata(series), startEngine()]);
+  for (const header of fetched) {
+    const uid = header["00080018"] as { Value?: string[] } | undefined;
+    if (uid?.Value) headers.set(uid.Value[0], header);
+  }
+  const root = new URL(dicomweb(series), location.origin).href;
+  const imageIds = series.slices.map((sop) => {
+    const imageId = `wadors:${root}/instances/${sop}/frames/1`;
+    const header = headers.get(sop);
+    if (!header) throw new Error(`no header of instance ${sop}`);
+    wadors.metaDataManager.add(imageId, header as never);
+    return imageId;
+  });
+  return { series, imageIds: imageIds.reverse() };
+}
+
+/** Slice of the volume's grid (z upwards) at a place of the stack (head first), and back. */
+export const flip = (images: Images, index: number): number => images.imageIds.length - 1 - index;
+
+/** Fetches a whole series, the slices next to `from` first; stops when told. */
+export function prefetch(
+  images: Images,
+  from: number,
+  told: (loaded: number) => void,
+): () => void {
+  const order = images.imageIds
+    .map((imageId, index) => ({ imageId, far: Math.abs(index - from) }))
+    .sort((a, b) => a.far - b.far);
+  let next = 0;
+  let loaded = 0;
+  let stopped = false;
+  const work = async (): Promise<void> => {
+    while (!stopped && next < order.length) {
+      const { imageId } = order[next++];
+      await cornerstone.imageLoader
+        .loadAndCacheImage(imageId, {
+          requestType: cornerstone.Enums.RequestType.Prefetch,
+        } as never)
+        .catch(() => undefined);
+      loaded += 1;
+      if (!stopped) told(loaded);
+    }
+  };
+  for (let i = 0; i < 4; i++) void work();
+  return () => {
+    stopped = true;
+  };
+}
