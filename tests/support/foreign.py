@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import yaml  # type: ignore[import-untyped]
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 RAS_SPACING = (0.703125, 0.703125, 1.25)

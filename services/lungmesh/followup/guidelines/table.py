@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from lungmesh.followup.guidelines.conditions import Condition, Volumes, read_conditions
 from lungmesh.followup.guidelines.vocabulary import EXAM_FACTS, FACTS, NONE, PAST, Kind
