@@ -250,12 +250,14 @@ def reasons(category: Category) -> Iterator[Phrase]:
             en, zh = f"{en}; by {looked_at.en}", f"{zh}；所据：{looked_at.zh}"
         yield Phrase(en + ".", zh + "。")
     if category.alternatives:
+        # A size that is a little off is likelier than another type.
+        nearest = sorted(category.alternatives, key=lambda other: not other.change.unit)
         others = [
             Phrase(
                 f"{other.category} with {fact(other.change).en}",
                 f"{fact(other.change).zh} 则为 {other.category} 类",
             )
-            for other in category.alternatives[:_ALTERNATIVES]
+            for other in nearest[:_ALTERNATIVES]
         ]
         en, zh = "; ".join(item.en for item in others), "；".join(item.zh for item in others)
         yield Phrase(f"It would be {en}.", f"若{zh}。")

@@ -95,4 +95,5 @@ def test_a_later_edition_names_the_sr_that_it_replaces(tmp_path: Path) -> None:
     (series,) = study.ReferencedSeriesSequence
     (instance,) = series.ReferencedSOPSequence
     assert instance.ReferencedSOPInstanceUID == objects[0].SOPInstanceUID
+    assert objects[1].SOPInstanceUID != objects[0].SOPInstanceUID
     assert study.StudyInstanceUID == objects[1].StudyInstanceUID
