@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 import pytest
 
-from lungmesh.followup.guidelines.conditions import Bounds, Within
+from lungmesh.followup.guidelines.conditions import Within
 from lungmesh.followup.guidelines.engine import judge, judge_exam, load
 from lungmesh.followup.guidelines.evaluate import evaluate, evaluate_exam, rounded
-from lungmesh.followup.guidelines.table import Guideline, every
+from lungmesh.followup.guidelines.table import Guideline, Row, every
 from lungmesh.followup.guidelines.verdict import Verdict
-from lungmesh.followup.guidelines.vocabulary import exam_facts_of, facts_of
+from lungmesh.followup.guidelines.vocabulary import Value, exam_facts_of, facts_of
 from tests.unit.followup.guidelines.states import Vector, vectors
 
 VECTORS = vectors()
-# How near to a bound, on both sides, vectors must lie; what a table rounds, at its step.
-NEAR = {"days": 1.0, "%": 1.0}
 
 
 def verdict_of(vector: Vector) -> Verdict:
@@ -45,62 +44,77 @@ def test_there_are_at_least_150_vectors_and_each_names_its_source() -> None:
     assert all(vector.source for vector in VECTORS)
 
 
-@pytest.mark.parametrize("guideline", every(), ids=lambda g: f"{g.name}-{g.edition}")
-def test_every_row_of_the_table_fires_for_a_vector(guideline: Guideline) -> None:
-    fired = set()
+Run = tuple[Mapping[str, Value | None], set[str]]
+
+
+def runs_of(guideline: Guideline) -> list[Run]:
+    """Return the facts of the guideline's vectors, each with the rows that fired."""
+    runs: list[Run] = []
     for vector in VECTORS:
         if (vector.guideline, vector.edition) != (guideline.name, guideline.edition):
             continue
         if vector.state is not None:
-            outcome = evaluate(guideline, rounded(guideline, facts_of(vector.state)))
-            fired |= {row.name for row in outcome.fired}
-        elif vector.exam is not None:
-            said = evaluate_exam(guideline, exam_facts_of(vector.exam))
-            fired |= {row.name for outcome in said for row in outcome.fired}
-    assert {row.name for row in guideline.rows()} - fired == set()
-
-
-def bounds_of(guideline: Guideline) -> Iterator[tuple[str, str, float, bool]]:
-    """Yield the row, fact and number of each bound, and whether the number is the lower side's."""
-    for row in guideline.rows():
-        for condition in row.when:
-            if not isinstance(condition, Within):
-                continue
-            bounds: Bounds = condition.bounds
-            if bounds.low > float("-inf"):
-                yield row.name, condition.fact, bounds.low, not bounds.low_inside
-            if bounds.high < float("inf"):
-                yield row.name, condition.fact, bounds.high, bounds.high_inside
+            facts = rounded(guideline, facts_of(vector.state))
+            fired = evaluate(guideline, facts).fired
+        else:
+            assert vector.exam is not None
+            facts = exam_facts_of(vector.exam)
+            fired = tuple(row for one in evaluate_exam(guideline, facts) for row in one.fired)
+        runs.append((facts, {row.name for row in fired}))
+    return runs
 
 
 @pytest.mark.parametrize("guideline", every(), ids=lambda g: f"{g.name}-{g.edition}")
-def test_vectors_lie_on_both_sides_of_every_bound(guideline: Guideline) -> None:
-    values: dict[str, set[float]] = {}
-    for vector in VECTORS:
-        if (vector.guideline, vector.edition) != (guideline.name, guideline.edition):
-            continue
-        facts = (
-            rounded(guideline, facts_of(vector.state))
-            if vector.state is not None
-            else exam_facts_of(vector.exam)  # type: ignore[arg-type]
+def test_every_row_of_the_table_fires_for_a_vector(guideline: Guideline) -> None:
+    fired = {name for _, names in runs_of(guideline) for name in names}
+    assert {row.name for row in guideline.rows()} - fired == set()
+
+
+def edges_of(guideline: Guideline) -> Iterator[tuple[Row, Within, float, float]]:
+    """Yield each bound of each row, with how near to it on both sides vectors must lie."""
+    for row in guideline.rows():
+        for condition in row.when:
+            if isinstance(condition, Within):
+                least = 0.01 if condition.fact.endswith("probability") else 1.0
+                step = guideline.steps.get(condition.fact, least) + 1e-6
+                for bound in (condition.bounds.low, condition.bounds.high):
+                    if math.isfinite(bound):
+                        yield row, condition, bound, step
+
+
+def near(facts: Mapping[str, Value | None], edge: Within, bound: float, step: float) -> bool:
+    value = facts.get(edge.fact)
+    return isinstance(value, float) and abs(value - bound) <= step
+
+
+@pytest.mark.parametrize("guideline", every(), ids=lambda g: f"{g.name}-{g.edition}")
+def test_vectors_lie_on_both_sides_of_every_bound_of_every_row(guideline: Guideline) -> None:
+    """Inside the row fires; outside all else of the row holds, and it does not fire.
+
+    One of the two is the bound itself, the other lies within one step of it.
+    """
+    runs = runs_of(guideline)
+    missed = []
+    for row, edge, bound, step in edges_of(guideline):
+        at_it = [run for run in runs if near(run[0], edge, bound, step)]
+        # What the engine derives stands in no vector.
+        others = [
+            one
+            for one in row.when
+            if one is not edge and one.fact not in ("category", "crossed_threshold")
+        ]
+        belongs = edge.bounds.holds(bound)
+        inside = any(
+            row.name in fired and edge.holds(facts) and (facts[edge.fact] == bound or not belongs)
+            for facts, fired in at_it
         )
-        for name, value in facts.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                values.setdefault(name, set()).add(float(value))
-    missed = set()
-    for _, fact, number, belongs_below in bounds_of(guideline):
-        step = guideline.steps.get(fact, 0.01 if fact.endswith("probability") else 1.0) + 1e-9
-        below, above = (
-            (
-                {v for v in values[fact] if number - step <= v <= number},
-                {v for v in values[fact] if number < v <= number + step},
-            )
-            if belongs_below
-            else (
-                {v for v in values[fact] if number - step <= v < number},
-                {v for v in values[fact] if number <= v <= number + step},
-            )
+        outside = any(
+            row.name not in fired
+            and edge.holds(facts) is False
+            and (facts[edge.fact] == bound or belongs)
+            and all(one.holds(facts) for one in others)
+            for facts, fired in at_it
         )
-        if not (below and above):
-            missed.add((fact, number))
-    assert missed == set()
+        if not (inside and outside):
+            missed.append((row.name, edge.fact, bound))
+    assert missed == []
