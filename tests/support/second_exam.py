@@ -124,8 +124,9 @@ def earlier_exam(root: Path, name: str, date: str, motion: Motion) -> VolumeRead
 
 
 def exam_of(blobs: BlobStore, ready: VolumeReady) -> Exam:
-    """Return an exam's lobes as the registration takes them."""
-    return Exam(read_array(blobs, ready.volume.lobes), Grid.from_proto(ready.volume.geometry))
+    """Return an exam as the registration takes it."""
+    hu, lobes = (read_array(blobs, part) for part in (ready.volume.hu, ready.volume.lobes))
+    return Exam(hu, lobes, Grid.from_proto(ready.volume.geometry))
 
 
 def _prepare(root: Path, folder: Path) -> VolumeReady:
