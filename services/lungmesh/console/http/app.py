@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -89,6 +88,24 @@ class SafeHeaders:
         await self._app(scope, receive, with_headers)
 
 
+class OurHosts:
+    """Refuses requests to another host: a page elsewhere whose name was bent to our address."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], guard: Guard) -> None:
+        self._app, self._hosts, self._guard = app, hosts, guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application for a host of ours."""
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            named = request.headers.get("host", "")
+            if urlsplit(f"//{named}").hostname not in self._hosts:
+                answer = await self._guard.refuse(request, Refusal("bad_host"))
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class ConsoleServer:
     """The listener on the service's own event loop."""
 
@@ -113,7 +130,7 @@ class ConsoleServer:
             routes=routes,
             middleware=[
                 Middleware(SafeHeaders, secure=settings.secure),
-                Middleware(TrustedHostMiddleware, allowed_hosts=[host for host in hosts if host]),
+                Middleware(OurHosts, hosts=frozenset(hosts) - {""}, guard=guard),
             ],
             exception_handlers={HTTPException: _unmatched(guard)},
         )

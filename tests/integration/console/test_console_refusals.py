@@ -1,0 +1,391 @@
+"""What the console must refuse: each with its status, an audit record, and nothing of a patient."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lungmesh.console.access import ADMINISTRATOR, NURSE, OPERATOR, RADIOLOGIST
+from lungmesh.mesh.telemetry import JsonFormatter
+from tests.support.console import PATIENT_NAME, SECRETS, Console, a_console, made_study
+
+SCRIPT = f"<script>alert('{PATIENT_NAME}')</script>"
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Everything that a process would log, at its most talkative."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter("console"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    # The database driver tells its rows at DEBUG, and the tests' own browser its addresses.
+    for name in ("aiosqlite", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    yield stream
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+@dataclass
+class Wrong:
+    """A wrong request and what it must meet."""
+
+    name: str
+    who: str
+    method: str
+    path: str
+    status: int
+    error: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def wrong_requests(study: str, foreign: str, nodule: str, uid: str) -> list[Wrong]:
+    """Return them; `foreign` is a study of another tenant."""
+    here = f"/api/studies/{study}"
+    corrections = f"{here}/corrections"
+    confirm = {"correction_id": str(uuid.uuid4()), "kind": "confirm", "nodule_id": nodule}
+    sizes = {**confirm, "kind": "remeasure"}
+
+    def say(**changes: object) -> dict[str, Any]:
+        return {"json": {**confirm, **changes}}
+
+    foreign_origin = {"headers": {"Origin": "https://evil.example"}, **say()}
+    forged = {"headers": {"Cookie": f"lungmesh_session={'A' * 43}"}}
+    return [
+        Wrong("no session", "nobody", "GET", here, 401, "no_session"),
+        Wrong("forged session", "nobody", "GET", here, 401, "no_session", forged),
+        Wrong("no CSRF token", "plain", "POST", corrections, 403, "no_csrf", say()),
+        Wrong(
+            "another page", "radiologist", "POST", corrections, 403, "wrong_origin", foreign_origin
+        ),
+        Wrong("nurse corrects", "nurse", "POST", corrections, 403, "not_allowed", say()),
+        Wrong("nurse signs", "nurse", "POST", f"{here}/sign", 403, "not_allowed", {"json": {}}),
+        Wrong("operator reads", "operator", "GET", here, 403, "not_allowed"),
+        Wrong(
+            "operator wants pixels",
+            "operator",
+            "GET",
+            f"/dicomweb/studies/{uid}/metadata",
+            403,
+            "not_allowed",
+        ),
+        Wrong("radiologist audits", "radiologist", "GET", "/api/audit", 403, "not_allowed"),
+        Wrong(
+            "other tenant's study",
+            "radiologist",
+            "GET",
+            f"/api/studies/{foreign}",
+            404,
+            "not_found",
+        ),
+        Wrong(
+            "other tenant's list",
+            "radiologist",
+            "GET",
+            "/api/worklist?tenant=elsewhere",
+            403,
+            "wrong_tenant",
+        ),
+        Wrong("unknown id", "radiologist", "GET", f"/api/studies/{uuid.uuid4()}", 404, "not_found"),
+        Wrong(
+            "no id at all", "radiologist", "GET", f"/api/studies/{PATIENT_NAME}", 404, "not_found"
+        ),
+        Wrong(
+            "oversize upload",
+            "radiologist",
+            "POST",
+            corrections,
+            413,
+            "too_large",
+            say(type="x" * 70_000),
+        ),
+        Wrong(
+            "out of the report",
+            "radiologist",
+            "GET",
+            f"{here}/report/..%2f..%2f..%2fconsole.db",
+            404,
+            "not_found",
+        ),
+        Wrong(
+            "out of the page",
+            "radiologist",
+            "GET",
+            "/assets/..%2f..%2f..%2fsettings.py",
+            404,
+            "not_found",
+        ),
+        Wrong(
+            "a path for a UID",
+            "radiologist",
+            "GET",
+            "/dicomweb/studies/..%2f..%2fetc/series",
+            404,
+            "not_found",
+        ),
+        Wrong("no UID", "radiologist", "GET", "/dicomweb/studies/1.2;3/series", 400, "bad_request"),
+        Wrong(
+            "script for an id",
+            "radiologist",
+            "POST",
+            corrections,
+            400,
+            "bad_request",
+            say(nodule_id=SCRIPT),
+        ),
+        Wrong(
+            "name of a patient as a field",
+            "radiologist",
+            "POST",
+            corrections,
+            400,
+            "bad_request",
+            say(**{PATIENT_NAME: 1}),
+        ),
+        Wrong(
+            "author by the client",
+            "radiologist",
+            "POST",
+            corrections,
+            400,
+            "bad_request",
+            say(author="other"),
+        ),
+        Wrong(
+            "link to another patient's exam",
+            "radiologist",
+            "POST",
+            corrections,
+            404,
+            "not_found",
+            say(kind="link", other={"study_id": foreign, "nodule_id": nodule}),
+        ),
+        Wrong(
+            "impossible size",
+            "radiologist",
+            "POST",
+            corrections,
+            400,
+            "bad_request",
+            {"json": {**sizes, "measurement": {"long_axis_mm": -4.0}}},
+        ),
+        Wrong(
+            "not a number",
+            "radiologist",
+            "POST",
+            corrections,
+            400,
+            "bad_request",
+            {
+                "content": json.dumps({**sizes, "measurement": {"long_axis_mm": float("nan")}}),
+                "headers": {"Content-Type": "application/json"},
+            },
+        ),
+        Wrong(
+            "not JSON",
+            "radiologist",
+            "POST",
+            corrections,
+            400,
+            "not_json",
+            {"content": PATIENT_NAME},
+        ),
+        Wrong("wrong method", "radiologist", "DELETE", here, 405, "method_not_allowed"),
+        Wrong(
+            "unknown filter",
+            "radiologist",
+            "GET",
+            "/api/worklist?outcome=excellent",
+            400,
+            "bad_request",
+        ),
+        Wrong(
+            "made-up page", "radiologist", "GET", "/api/worklist?page=bm9uZQ==", 400, "bad_request"
+        ),
+        Wrong(
+            "another host",
+            "radiologist",
+            "GET",
+            "/api/worklist",
+            400,
+            "bad_host",
+            {"headers": {"Host": "evil.example"}},
+        ),
+        Wrong(
+            "role for oneself",
+            "nurse",
+            "PUT",
+            "/api/users/nina",
+            403,
+            "not_allowed",
+            {"json": {"roles": ["administrator"], "tenants": []}},
+        ),
+    ]
+
+
+async def browsers(console: Console) -> dict[str, httpx.AsyncClient]:
+    """Return a browser a role; `plain` is a radiologist's without the CSRF token."""
+    found = {"nobody": console.client()}
+    for name, role in (("nina", NURSE), ("otto", OPERATOR), ("rana", RADIOLOGIST)):
+        found[role] = await console.signed_in(name, await console.add_user(name, role))
+    found["plain"] = await console.signed_in("rana", "correct horse rana")
+    del found["plain"].headers["X-CSRF-Token"]
+    return found
+
+
+async def test_every_wrong_input_is_refused_and_recorded(tmp_path: Path, log: io.StringIO) -> None:
+    study = await asyncio.to_thread(made_study, tmp_path)
+    foreign = await asyncio.to_thread(made_study, tmp_path, "foreign")
+    for event in foreign.events:
+        event.study.tenant = "elsewhere"  # type: ignore[attr-defined]
+    async with a_console(tmp_path) as console:
+        await console.tell(*study.events, *foreign.events)
+        who = await browsers(console)
+        answers = ""
+        requests = wrong_requests(
+            study.study_id,
+            foreign.study_id,
+            study.followup.nodules[0].nodule_id,
+            study.received.study_instance_uid,
+        )
+        assert len(requests) >= 12
+        for wrong in requests:
+            before = (await console_audit(console))[:1]
+            answer = await who[wrong.who].request(wrong.method, wrong.path, **wrong.options)
+            found = (answer.status_code, answer.json()["error"])
+            assert found == (wrong.status, wrong.error), f"{wrong.name}: {answer.text}"
+            assert answer.json()["message_zh"]
+            assert answer.json()["message_en"]
+            record = (await console_audit(console))[0]
+            assert [record] != before, f"{wrong.name} left no audit record"
+            assert (record["outcome"], record["detail"]) == ("refused", wrong.error), wrong.name
+            answers += answer.text
+        assert not console.followup.asked, "nothing of it came as far as the follow-up"
+        said = answers + log.getvalue() + json.dumps(await console_audit(console))
+        for secret in (*SECRETS, "<script>"):
+            assert secret not in said
+        assert '"EventOutcomeIndicator": 4' in log.getvalue().replace("\\", "")
+
+
+async def test_a_replayed_request_meets_a_dead_session(tmp_path: Path) -> None:
+    study = await asyncio.to_thread(made_study, tmp_path)
+    async with a_console(tmp_path) as console:
+        await console.tell(*study.events)
+        browser = await console.signed_in()
+        body = {
+            "correction_id": str(uuid.uuid4()),
+            "kind": "confirm",
+            "nodule_id": study.followup.nodules[0].nodule_id,
+        }
+        path = f"/api/studies/{study.study_id}/corrections"
+        request = browser.build_request("POST", path, json=body)
+        sent = dict(request.headers)
+        assert (await browser.send(request)).status_code == 200
+        # The same id with other words.
+        other = await browser.post(path, json={**body, "kind": "reject"})
+        assert (other.status_code, other.json()["error"]) == (409, "already_said")
+        assert (await browser.post("/api/logout")).status_code == 204
+        replayed = await console.client().post(path, json=body, headers=sent)
+        assert (replayed.status_code, replayed.json()["error"]) == (401, "no_session")
+        assert len(console.followup.asked) == 1
+
+
+async def test_wrong_passwords_are_slowed_down_and_a_disabled_user_is_out(
+    tmp_path: Path,
+) -> None:
+    async with a_console(tmp_path, login_failures=3) as console:
+        password = await console.add_user("rana", RADIOLOGIST)
+        await console.add_user("root", ADMINISTRATOR)
+        browser = console.client()
+        for tried in ("guess 1", "guess 2", "guess 3"):
+            answer = await browser.post("/api/login", json={"user": "rana", "password": tried})
+            assert (answer.status_code, answer.json()["error"]) == (401, "wrong_login")
+        late = await browser.post("/api/login", json={"user": "rana", "password": password})
+        assert (late.status_code, late.json()["error"]) == (429, "too_many")
+        assert int(late.headers["retry-after"]) > 0
+        unknown = await browser.post("/api/login", json={"user": "nobody", "password": "x"})
+        assert unknown.json()["error"] == "wrong_login", "it does not tell who exists"
+
+        boss = await console.signed_in()
+        worker = await console.signed_in("root", "correct horse root")
+        assert (await worker.get("/api/session")).status_code == 200
+        put = await boss.put(
+            "/api/users/root",
+            json={"roles": ["administrator"], "tenants": [], "disabled": True},
+        )
+        assert put.status_code == 204
+        assert (await worker.get("/api/session")).status_code == 401
+        last = await boss.put(
+            "/api/users/admin", json={"roles": ["radiologist"], "tenants": [], "disabled": False}
+        )
+        assert (last.status_code, last.json()["error"]) == (409, "last_administrator")
+
+
+async def test_a_session_ends_when_idle_and_when_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lungmesh.console import users
+
+    clock = [users.time.time()]
+    async with a_console(tmp_path) as console:
+        monkeypatch.setattr(users.time, "time", lambda: clock[0])
+        browser = await console.signed_in()
+        for _ in range(24):
+            clock[0] += 29 * 60
+            assert (await browser.get("/api/session")).status_code == 200
+        clock[0] += 31 * 60
+        assert (await browser.get("/api/session")).status_code == 401, "12 hours are over"
+        browser = await console.signed_in()
+        clock[0] += 31 * 60
+        assert (await browser.get("/api/session")).status_code == 401, "half an hour idle"
+
+
+@pytest.mark.parametrize("public_url", ["", "https://lungmesh.example"])
+async def test_every_answer_bears_the_safe_headers(tmp_path: Path, public_url: str) -> None:
+    async with a_console(tmp_path, public_url=public_url) as console:
+        browser = console.client()
+        login = await browser.post(
+            "/api/login", json={"user": "admin", "password": console.password}
+        )
+        cookie = login.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert ("secure" in cookie) == bool(public_url)
+        for path in ("/", "/api/session", "/api/nothing", "/dicomweb/studies"):
+            headers = (await browser.get(path)).headers
+            policy = headers["content-security-policy"]
+            assert "unsafe-inline" not in policy
+            assert "'unsafe-eval'" not in policy
+            assert "frame-ancestors 'none'" in policy
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["cache-control"] == "no-store"
+            assert ("strict-transport-security" in headers) == bool(public_url)
+
+
+async def console_audit(console: Console) -> list[dict[str, object]]:
+    """Return the trail, newest first."""
+    from lungmesh.console.audit import Audit
+
+    rows = await Audit(console.chassis.sessions).read(None, 500)
+    return [
+        {
+            name: getattr(row, name)
+            for name in ("number", "user_name", "action", "object", "outcome", "detail")
+        }
+        for row in rows
+    ]
