@@ -110,6 +110,9 @@ def tell(console: Console, patients: list[PatientRecord]) -> dict[str, object]:
             share = 100 * right / len(judged)
             row(f"matching right, {name}", f"{share:.1f} % ({right} of {len(judged)})", "≥ 99 %")
             row(f"false new, {name}", str(sum(one.false_new for one in judged)), "0")
+            missed = Counter(one.said for one in judged if one.missed)
+            if found:
+                row("called so as the other exam's one was missed", str(dict(missed)), "0 NEW")
             tell_wrong(console, name, judged)
     places = [error for one in patients for error in place_errors(one)]
     row(

@@ -44,6 +44,9 @@ class Decision:
     ----------
     right_answers
         Outcomes that are right; more than one at the border of the field of view.
+    missed
+        Whether the other exam shows the nodule but the detector did not find it there: the answer
+        for what was found is right, and wrong for the patient.
     """
 
     patient: str
@@ -51,6 +54,7 @@ class Decision:
     said: str
     right_answers: tuple[str, ...]
     right: bool
+    missed: bool
 
     @property
     def false_new(self) -> bool:
@@ -64,8 +68,7 @@ def decisions(patient: PatientRecord, found: bool) -> list[Decision]:
     Parameters
     ----------
     found
-        Take what the detector found, instead of the truth with measurement noise. A nodule that
-        it missed in the earlier exam is then rightly new: nobody knows of it.
+        Take what the detector found, instead of the truth with measurement noise.
     """
     out: list[Decision] = []
     for number, pair in enumerate(patient.pairs):
@@ -78,8 +81,9 @@ def decisions(patient: PatientRecord, found: bool) -> list[Decision]:
         # What hits nothing planted has no truth of its own; it must only not disturb.
         named = [[one for one in side if one.courses] for side in sides]
         hidden = frozenset(then.hidden), frozenset(now.hidden)
-        out += _of_current(patient.name, pair, named, hidden[0], result)
-        out += _of_earlier(patient.name, pair, named, hidden[1], result)
+        there = [frozenset[str]().union(*(one.courses for one in e.truth)) for e in (then, now)]
+        out += _of_current(patient.name, pair, named, hidden[0], there[0], result)
+        out += _of_earlier(patient.name, pair, named, hidden[1], there[1], result)
     return out
 
 
@@ -182,6 +186,7 @@ def _of_current(
     pair: PairRecord,
     sides: Sequence[Sequence[Nodule]],
     hidden: frozenset[str],
+    there: frozenset[str],
     result: Matches,
 ) -> Iterator[Decision]:
     partners = {one.current_id: one.earlier_id for one in result.pairs}
@@ -203,7 +208,9 @@ def _of_current(
             answers = (_SPLIT,) if len(pieces) > 1 else (_SAME,)
         truth = frozenset(one.nodule_id for one in same)
         right = said in answers and linked == truth
-        yield Decision(patient, now.nodule_id, _word(said), tuple(map(_word, answers)), right)
+        words = tuple(map(_word, answers))
+        missed = not same and bool(now.courses & there)
+        yield Decision(patient, now.nodule_id, _word(said), words, right, missed)
 
 
 def _of_earlier(
@@ -211,6 +218,7 @@ def _of_earlier(
     pair: PairRecord,
     sides: Sequence[Sequence[Nodule]],
     hidden: frozenset[str],
+    there: frozenset[str],
     result: Matches,
 ) -> Iterator[Decision]:
     for then in sides[0]:
@@ -229,7 +237,8 @@ def _of_earlier(
             continue
         answers = tuple(_word(one) for one in _unseen(outside, _NEW))
         answers = tuple("RESOLVED" if one == "NEW" else one for one in answers)
-        yield Decision(patient, name, said, answers, said in answers)
+        missed = bool(then.courses & there)
+        yield Decision(patient, name, said, answers, said in answers, missed)
 
 
 def _unseen(

@@ -34,7 +34,7 @@ _SIZE_RATIO = 4.0
 # Cost of a nodule without a partner: two of them outweigh the worst pair that still is one.
 _ALONE = 4.0
 # Beyond its two single nodules a split or a merger must explain places and volumes this well.
-_JOINED = 5.0
+_JOINED = 4.5
 _WEIGHT_OF_PLACE = 1.5
 _DOUBLED = math.log(2)
 _FORBIDDEN = 1e6
