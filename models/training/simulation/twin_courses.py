@@ -66,13 +66,18 @@ class Course:
 def courses(
     host: Host, shapes: Sequence[Shape], days: Sequence[int], random: np.random.Generator
 ) -> list[Course]:
-    """Return the nodules of a simulated patient with exams after `days`."""
+    """Return the nodules of a simulated patient with exams after `days`.
+
+    They are fewer where the lungs have no free place left.
+    """
     site = _Site(host, random)
     made: list[Course] = []
     for fate, often in (("merging", _MERGERS), ("splitting", _SPLITS)):
         if random.random() < often:
             made += _couple(fate, len(made), site, shapes, days, random)
-    while len(made) < _NODULES:
+    for _ in range(5 * _NODULES):
+        if len(made) >= _NODULES:
+            break
         fate = str(random.choice(_FATES, p=_FATE_SHARES))
         kind = _KINDS[int(random.choice(4, p=_KIND_SHARES))]
         start = float(np.exp(random.uniform(np.log(_SMALLEST_MM), np.log(_LARGEST_MM))))
