@@ -41,7 +41,7 @@ _LONG, _EXAMS = 5, 5
 def main() -> None:
     """Make or read the patients, judge them, print the tables, keep the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=50, help="pairs of exams (50)")
+    parser.add_argument("--pairs", type=int, default=10, help="pairs of exams (10)")
     parser.add_argument(
         "--detector", type=int, default=0, help="pairs that the real detector reads too (0)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from lungmesh.demo.case import organ_map
@@ -135,7 +136,7 @@ def test_vessels_lead_where_the_surface_does_not() -> None:
     assert laid.method == followup_pb2.REGISTRATION_METHOD_DEFORMABLE
     assert np.median(back) < 1.5
     assert np.median(forth) < 1.5
-    assert np.median(affine) > 1.5 * np.median(forth)
+    assert np.median(affine) > 1.2 * np.median(forth)
     assert laid.inverse_error_mm < 1.0
     assert laid.likeness is not None
     assert laid.likeness > 0.8
@@ -157,3 +158,18 @@ def test_the_same_exams_give_the_same_map() -> None:
     assert np.array_equal(first.deformation.back.vectors, second.deformation.back.vectors)
     assert np.array_equal(first.deformation.forth.vectors, second.deformation.forth.vectors)
     assert (first.dice, first.likeness) == (second.dice, second.likeness)
+
+
+def test_the_number_of_cores_changes_nothing_that_a_laying_keeps() -> None:
+    then, now = chest(1), chest(1, breath())
+    first = register(then, now)
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1 if threads > 1 else 2)
+    try:
+        second = register(then, now)
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    places = now.grid.to_lps(np.argwhere(now.lobes > 0)[::97, ::-1].astype(float))
+    # Sums over threads differ in their last bits; a laying keeps a thousandth of a millimetre.
+    assert np.abs(first.to_earlier(places) - second.to_earlier(places)).max() < 1e-4
+    assert np.abs(first.to_current(places) - second.to_current(places)).max() < 1e-4
