@@ -201,11 +201,9 @@ async def _cancers(session: AsyncSession, tenant: str, first: int, last: int) ->
     return after_positive, interval
 
 
-async def registry_page(
-    session: AsyncSession, tenant: str, after: Place, last: int
-) -> list[RegistryExam]:
-    """Return the exams behind a place (study day, study id) up to a day, as many as fit a page."""
-    query = (
+def registry_query(tenant: str, after: Place, last: int) -> Select[ResultRow]:
+    """Return the query for the exams behind a place (study day, study id) up to a day."""
+    return (
         select(ResultRow)
         .where(
             ResultRow.tenant == tenant,
@@ -215,7 +213,13 @@ async def registry_page(
         .order_by(ResultRow.study_day, ResultRow.study_id)
         .limit(_BATCH)
     )
-    rows = (await session.scalars(query)).all()
+
+
+async def registry_page(
+    session: AsyncSession, tenant: str, after: Place, last: int
+) -> list[RegistryExam]:
+    """Return the exams behind a place (study day, study id) up to a day, as many as fit a page."""
+    rows = (await session.scalars(registry_query(tenant, after, last))).all()
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     kept = await session.scalars(
         select(OutcomeRow)
