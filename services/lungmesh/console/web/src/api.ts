@@ -180,6 +180,17 @@ export interface Session {
   tenants: string[];
   csrf: string;
   language?: string;
+  /** Whether the password is kept here. */
+  local?: boolean;
+}
+
+export interface User {
+  name: string;
+  roles: string[];
+  tenants: string[];
+  disabled: boolean;
+  /** Whether the password is kept here. */
+  local: boolean;
 }
 
 export interface Operations {
@@ -290,6 +301,16 @@ export const getAudit = (
   page: string,
 ): Promise<{ entries: Record<string, string | number>[]; next_page: string }> =>
   call("GET", `/api/audit?${new URLSearchParams(page ? { page } : {})}`);
+
+export const getUsers = (): Promise<{ users: User[] }> => call("GET", "/api/users");
+
+export const putUser = (
+  name: string,
+  said: Pick<User, "roles" | "tenants" | "disabled"> & { password: string | null },
+): Promise<void> => call("PUT", `/api/users/${encodeURIComponent(name)}`, said);
+
+export const changePassword = (old: string, fresh: string): Promise<void> =>
+  call("POST", "/api/password", { old, new: fresh });
 
 export const getMetadata = (series: Series): Promise<Record<string, unknown>[]> =>
   call("GET", `${dicomweb(series)}/metadata`);

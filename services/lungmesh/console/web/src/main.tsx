@@ -8,7 +8,9 @@ import { Words, WordsContext, type Language } from "./language";
 import { Audit } from "./pages/Audit";
 import { Login } from "./pages/Login";
 import { Operations } from "./pages/Operations";
+import { Users } from "./pages/Users";
 import { Worklist } from "./pages/Worklist";
+import { Password } from "./Password";
 import "./style/base.css";
 import "./style/worklist.css";
 import "./style/viewer.css";
@@ -17,7 +19,8 @@ import "./style/dialogs.css";
 import "./style/devices.css";
 
 // The viewer's libraries are large: only who opens a study fetches them.
-const StudyPage = lazy(async () => (await import("./pages/StudyPage")).StudyPage);
+const viewer = () => import("./pages/StudyPage");
+const StudyPage = lazy(async () => (await viewer()).StudyPage);
 
 const languageKey = "lungmesh.language";
 
@@ -27,9 +30,12 @@ function firstLanguage(): Language {
   return navigator.language.startsWith("zh") ? "zh" : "en";
 }
 
+const reads = (session: Session): boolean =>
+  session.roles.some((role) => role === "radiologist" || role === "nurse");
+
 /** Whether the session's roles let it see the worklist. */
 const lists = (session: Session): boolean =>
-  session.roles.some((role) => ["radiologist", "nurse", "operator"].includes(role));
+  reads(session) || session.roles.includes("operator");
 
 function useHash(): string {
   const [hash, setHash] = useState(location.hash);
@@ -45,6 +51,7 @@ function App() {
   const [language, setLanguage] = useState(firstLanguage);
   const [session, setSession] = useState<Session | null | undefined>(undefined);
   const [help, setHelp] = useState(false);
+  const [password, setPassword] = useState(false);
   const words = useMemo(() => new Words(language), [language]);
   const hash = useHash();
   const [oidc, setOidc] = useState(false);
@@ -71,6 +78,10 @@ function App() {
     document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   }, [language]);
   useKeys({ "?": () => setHelp(true) });
+  useEffect(() => {
+    // While the worklist is read, the viewer gets ready.
+    if (session && reads(session)) void viewer().then((loaded) => loaded.warmUp());
+  }, [session]);
 
   const study = /^#\/studies\/([0-9a-f-]{36})$/.exec(hash)?.[1];
   const has = (role: string): boolean => session?.roles.includes(role) ?? false;
@@ -90,6 +101,7 @@ function App() {
       );
     }
     if (hash === "#/operations" && has("operator")) return <Operations />;
+    if (hash === "#/users" && has("administrator")) return <Users tenants={session.tenants} />;
     if (hash === "#/audit" && has("administrator")) return <Audit />;
     if (lists(session)) return <Worklist session={session} />;
     return <Audit />;
@@ -107,6 +119,7 @@ function App() {
           <nav>
             {lists(session) && link("#/", words.say("worklist"))}
             {has("operator") && link("#/operations", words.say("operations"))}
+            {has("administrator") && link("#/users", words.say("users"))}
             {has("administrator") && link("#/audit", words.say("audit"))}
           </nav>
         )}
@@ -119,9 +132,15 @@ function App() {
             <button type="button" aria-label={words.say("help")} onClick={() => setHelp(true)}>
               ?
             </button>
-            <span class="user" title={session.roles.map((role) => words.term(role)).join(", ")}>
+            <button
+              type="button"
+              class="user"
+              title={session.roles.map((role) => words.term(role)).join(", ")}
+              disabled={!session.local}
+              onClick={() => setPassword(true)}
+            >
               {session.user}
-            </span>
+            </button>
             <button type="button" onClick={() => void logout().finally(() => setSession(null))}>
               {words.say("sign_out")}
             </button>
@@ -129,6 +148,7 @@ function App() {
         )}
       </div>
       {page()}
+      {password && <Password onClose={() => setPassword(false)} />}
       {help && <Help onClose={() => setHelp(false)} />}
     </WordsContext.Provider>
   );

@@ -7,7 +7,10 @@ import { Link, Remeasure, Retype, send, Sign } from "../study/dialogs";
 import { Panel, type Action } from "../study/Panel";
 import { Report } from "../study/Report";
 import { Viewer, type ReadStudy, type ViewerHandle } from "../viewer/Viewer";
+import { startEngine } from "../viewer/engine";
 import type { Point } from "../viewer/grid";
+
+export const warmUp = startEngine;
 
 type Open = "remeasure" | "retype" | "link" | "report" | "sign" | null;
 

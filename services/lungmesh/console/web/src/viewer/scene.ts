@@ -271,6 +271,8 @@ export class Scene {
 
   resize(): void {
     this.engine?.resize(true, true);
+    // The CPU path leaves a resized canvas empty.
+    this.engine?.render();
   }
 
   private clear(): void {
