@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
@@ -22,6 +23,7 @@ from lungmesh.v1.study_pb2 import Priority
 Json = dict[str, Any]
 
 
+@cache
 def word(kind: EnumDescriptor, number: int) -> str:
     """Return an enumeration's value as the page reads it: `part_solid`; empty when unset."""
     value = kind.values_by_number.get(number)

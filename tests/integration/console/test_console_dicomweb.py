@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from email import message_from_bytes
 from pathlib import Path
 
 import httpx
@@ -25,14 +24,11 @@ PLAIN = "multipart/related; type=application/octet-stream; transfer-syntax=1.2.8
 
 def part(answer: httpx.Response) -> tuple[str, bytes]:
     """Return the content type and the bytes of the one part."""
-    head = b"Content-Type: " + answer.headers["content-type"].encode() + b"\r\n\r\n"
-    whole = message_from_bytes(head + answer.content)
-    assert whole.is_multipart()
-    (one,) = whole.get_payload()  # type: ignore[misc]
-    kind = str(one["content-type"])  # type: ignore[index]
-    # Not the parser's payload: it may bend the ends of lines in binary data.
-    start = answer.content.index(b"\r\n\r\n") + 4
-    return kind, answer.content[start : answer.content.rindex(b"\r\n--")]
+    boundary = answer.headers["content-type"].split("boundary=")[1].encode()
+    before, one, end = answer.content.split(b"--" + boundary)
+    assert (before, end) == (b"", b"--\r\n")
+    head, _, data = one.partition(b"\r\n\r\n")
+    return head.decode(), data.removesuffix(b"\r\n")
 
 
 def received_file(study: MadeStudy, blobs: BlobStore, number: int) -> pydicom.Dataset:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import hmac
+import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import flask
@@ -15,6 +20,8 @@ import httpx
 import oidc_provider_mock
 import pytest
 import werkzeug.serving
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 from oidc_provider_mock import User
 
 from lungmesh.console.settings import OidcSettings
@@ -35,7 +42,7 @@ def provider() -> Iterator[str]:
         User(sub="u-2", claims={"preferred_username": "guest", "roles": ["cook"]}),
         User(sub="u-3", claims={"preferred_username": "admin", "roles": ["administrator"]}),
     ]
-    app = oidc_provider_mock.app(require_nonce=True, user_claims=users)
+    app: flask.Flask = oidc_provider_mock.app(require_nonce=True, user_claims=users)
     challenges: set[str] = set()
 
     @app.before_request
@@ -47,12 +54,19 @@ def provider() -> Iterator[str]:
             if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() not in challenges - {""}:
                 flask.abort(400)
 
+    with serving(app) as address:
+        yield address
+
+
+@contextmanager
+def serving(app: flask.Flask) -> Iterator[str]:
+    """Serve an application in a thread and yield its address."""
     server = werkzeug.serving.make_server("localhost", 0, app, threaded=True)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
     yield f"http://localhost:{server.server_port}"
     server.shutdown()
-    serving.join()
+    thread.join()
     server.server_close()
 
 
@@ -153,3 +167,79 @@ async def test_a_provider_that_is_away_is_said_so(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
         # Local users sign in all the same.
         await console.signed_in()
+
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("nothing", lambda claims: {}),
+        ("another audience", lambda claims: {"aud": "someone else"}),
+        ("another issuer", lambda claims: {"iss": "https://evil.example"}),
+        ("it is over", lambda claims: {"exp": int(time.time()) - 120}),
+        ("it is old", lambda claims: {"iat": int(time.time()) - 86400}),
+        ("another login's", lambda claims: {"nonce": "x" * 43}),
+        ("for another client", lambda claims: {"azp": "someone else"}),
+        ("another key", lambda claims: {}),
+        ("the public key as a password", lambda claims: {}),
+        ("no signature", lambda claims: {}),
+    ],
+)
+async def test_a_token_counts_only_when_it_is_the_providers_and_for_us(
+    tmp_path: Path, what: str, change: Change
+) -> None:
+    """The token endpoint stands between us and the provider, and gives what it likes."""
+    key, other = RSAKey.generate_key(2048, {"kid": "a"}), RSAKey.generate_key(2048, {"kid": "a"})
+    app = flask.Flask("in-between")
+    nonce: list[str] = []
+
+    @app.get("/.well-known/openid-configuration")
+    def about() -> dict[str, str]:
+        root = flask.request.host_url.rstrip("/")
+        names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        return {"issuer": root, **{name: f"{root}/{name}" for name in names}}
+
+    @app.get("/jwks_uri")
+    def keys() -> dict[str, Any]:
+        return {"keys": [key.as_dict(private=False)]}
+
+    @app.post("/token_endpoint")
+    def token() -> dict[str, str]:
+        claims = {
+            "iss": flask.request.host_url.rstrip("/"),
+            "aud": "lungmesh",
+            "sub": "u-1",
+            "preferred_username": "li.na",
+            "roles": ["Radiology"],
+            "tenants": [TENANT],
+            "nonce": nonce[0],
+            "iat": int(time.time()),
+            "exp": int(time.time()) + 300,
+        }
+        claims |= change(claims)
+        if what == "another key":
+            return {"id_token": jwt.encode({"alg": "RS256", "kid": "a"}, claims, other)}
+        if what == "the public key as a password":
+            # By hand: a library does not lend itself to this.
+            parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "kid": "a"}, claims)]
+            body = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+            seal = hmac.digest(key.as_pem(private=False), body, "sha256")
+            end = base64.urlsafe_b64encode(seal).rstrip(b"=")
+            return {"id_token": f"{body.decode()}.{end.decode()}"}
+        signed = jwt.encode({"alg": "RS256", "kid": "a"}, claims, key)
+        if what == "no signature":
+            head = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
+            return {"id_token": f"{head}.{signed.split('.')[1]}."}
+        return {"id_token": signed}
+
+    with serving(app) as address:
+        async with a_console(tmp_path, public_url=OURS, oidc=settings(address)) as console:
+            browser = console.client()
+            asked = parse_qs(urlsplit(await to_provider(browser)).query)
+            nonce.append(asked["nonce"][0])
+            answer = await browser.get(f"/auth/oidc/callback?code=c&state={asked['state'][0]}")
+            assert answer.status_code == (200 if what == "nothing" else 401), answer.text
+            found = (await browser.get("/api/session")).status_code
+            assert found == (200 if what == "nothing" else 401)

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from lungmesh.console.access import ADMINISTRATOR, NURSE, OPERATOR, RADIOLOGIST
+from lungmesh.console.audit import Audit
 from lungmesh.mesh.telemetry import JsonFormatter
 from tests.support.console import PATIENT_NAME, SECRETS, Console, a_console, made_study
 
@@ -338,11 +340,9 @@ async def test_wrong_passwords_are_slowed_down_and_a_disabled_user_is_out(
 async def test_a_session_ends_when_idle_and_when_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lungmesh.console import users
-
-    clock = [users.time.time()]
+    clock = [time.time()]
     async with a_console(tmp_path) as console:
-        monkeypatch.setattr(users.time, "time", lambda: clock[0])
+        monkeypatch.setattr("lungmesh.console.users.time.time", lambda: clock[0])
         browser = await console.signed_in()
         for _ in range(24):
             clock[0] += 29 * 60
@@ -379,8 +379,6 @@ async def test_every_answer_bears_the_safe_headers(tmp_path: Path, public_url: s
 
 async def console_audit(console: Console) -> list[dict[str, object]]:
     """Return the trail, newest first."""
-    from lungmesh.console.audit import Audit
-
     rows = await Audit(console.chassis.sessions).read(None, 500)
     return [
         {

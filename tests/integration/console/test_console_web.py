@@ -8,6 +8,7 @@ import stat
 import uuid
 from pathlib import Path
 
+import httpx
 import pytest
 
 from lungmesh.v1.console_pb2 import StudySigned
@@ -121,8 +122,6 @@ async def test_changes_reach_the_page_at_once_and_resume_where_it_left(tmp_path:
             seen: list[tuple[str, dict[str, object]]] = []
 
             async def watch(**headers: str) -> None:
-                import httpx
-
                 async with (
                     httpx.AsyncClient(timeout=30) as client,
                     client.stream("GET", url, headers={**cookie, **headers}) as stream,

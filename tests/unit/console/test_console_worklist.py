@@ -16,7 +16,7 @@ from lungmesh.v1.console_pb2 import (
     STUDY_OUTCOME_IN_PROGRESS,
 )
 from lungmesh.v1.events_pb2 import StageProgress, StageState, StudyFailed
-from lungmesh.v1.followup_pb2 import FollowupUpdated
+from lungmesh.v1.followup_pb2 import FollowupUpdated, NextExam
 from lungmesh.v1.mdt_pb2 import MdtRecommended
 from lungmesh.v1.nodule_pb2 import Category
 from lungmesh.v1.report_pb2 import ReportReady
@@ -61,6 +61,26 @@ def failed(at: int, stage: str = "detection", reason: str = "Triton is away") ->
         reason=reason,
         event_id="e",
         at=Timestamp(seconds=at),
+    )
+
+
+def followed(edition: int, category: str, due: str = "20270101") -> FollowupUpdated:
+    lung_rads = Category(guideline=ModelVersion(name="Lung-RADS"), category=category)
+    return FollowupUpdated(
+        study=reference(),
+        edition=edition,
+        exam_categories=[lung_rads],
+        next=NextExam(due_date=due),
+    )
+
+
+def report_of(edition: int, category: str) -> ReportReady:
+    lung_rads = Category(guideline=ModelVersion(name="Lung-RADS"), category=category)
+    return ReportReady(
+        study=reference(),
+        edition=edition,
+        content_sha256=f"{edition:064x}",
+        exam_categories=[lung_rads],
     )
 
 
@@ -147,6 +167,25 @@ def test_a_newer_revision_starts_afresh_and_an_older_one_is_ignored() -> None:
     assert list(study.stages) == ["ingest"]
     assert not apply(study, FollowupUpdated(study=reference(1)), 5.0)
     assert list(study.stages) == ["ingest"]
+
+
+def test_the_newest_edition_wins_in_whatever_order_editions_arrive() -> None:
+    events = (
+        followed(1, "3", "20260601"),
+        report_of(1, "3"),
+        followed(2, "4A", "20260301"),
+        report_of(2, "4A"),
+    )
+    for order in itertools.permutations(events):
+        study = folded(*order)
+        assert (study.edition, study.report_edition) == (2, 2)
+        assert (study.category, study.due_date) == ("4A", "20260301")
+        assert study.content_sha256 == f"{2:064x}"
+
+
+def test_a_report_of_an_older_edition_does_not_change_the_category() -> None:
+    study = folded(followed(2, "4A"), report_of(1, "3"))
+    assert (study.category, study.edition, study.report_edition) == ("4A", 2, 1)
 
 
 def test_an_event_that_says_nothing_new_changes_nothing() -> None:
