@@ -1,8 +1,9 @@
 """Pages of a worklist of 100,000 studies through the console's HTTP application.
 
 Prints for SQLite and PostgreSQL the 95th percentile of a page in milliseconds, for each filter that
-the page offers, whether it is below the limit, and the CPU time of a page in this process. Studies are made up: 4 tenants, categories,
-priorities, outcomes and due dates in shares of a screening programme.
+the page offers, whether it is below the limit, and the CPU time of a page in this process. Studies
+are made up: 4 tenants, categories, priorities, outcomes and due dates in shares of a screening
+programme.
 
     python bench/console_worklist.py --studies 100000
 """
