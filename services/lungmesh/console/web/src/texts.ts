@@ -151,6 +151,10 @@ export const texts = {
     "You sign the findings and categories of this edition. Your password is asked again.",
     "您将签署本版的所见与分类。请再次输入密码。",
   ],
+  sign_hint_provider: [
+    "You sign the findings and categories of this edition. Your provider may ask you to sign in again.",
+    "您将签署本版的所见与分类。身份提供方可能要求您重新登录。",
+  ],
   signed_as: ["Signed by {0}, {1}, edition {2}", "{0} 于 {1} 签署第 {2} 版"],
   sign_again: ["Changed after signing: sign again", "签名后已更改，请重新签名"],
   saved: ["{0}: nodule {1}.", "结节 {1}：{0}。"],

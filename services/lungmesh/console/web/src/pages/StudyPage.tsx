@@ -173,6 +173,7 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
       {open === "sign" && (
         <Sign
           study={study}
+          local={session.local !== false}
           {...dialog}
           onSigned={() => {
             close();

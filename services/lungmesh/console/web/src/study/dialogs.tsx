@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { correct, getStudy, sign, type Nodule, type Prior, type Study } from "../api";
+import { correct, getStudy, Refused, sign, type Nodule, type Prior, type Study } from "../api";
 import { useWords } from "../language";
 import { Modal } from "../Modal";
 
@@ -144,7 +144,15 @@ export function Link({ nodule, priors, onClose, onSend }: Props & { priors: Prio
   );
 }
 
-export function Sign({ study, onClose, onSigned }: { study: Study; onClose(): void; onSigned(): void }) {
+interface SignProps {
+  study: Study;
+  /** Whether the user's password is kept here; else the provider's fresh login counts. */
+  local: boolean;
+  onClose(): void;
+  onSigned(): void;
+}
+
+export function Sign({ study, local, onClose, onSigned }: SignProps) {
   const words = useWords();
   const [password, setPassword] = useState("");
   const [fault, setFault] = useState("");
@@ -156,6 +164,10 @@ export function Sign({ study, onClose, onSigned }: { study: Study; onClose(): vo
       await sign(study.row.study_id, password, study.row.edition);
       onSigned();
     } catch (error) {
+      if (error instanceof Refused && error.code === "login_too_old") {
+        const back = encodeURIComponent(`/#/studies/${study.row.study_id}`);
+        location.assign(`/auth/oidc?fresh=1&return=${back}`);
+      }
       setFault(words.fault(error));
       setBusy(false);
     }
@@ -163,23 +175,25 @@ export function Sign({ study, onClose, onSigned }: { study: Study; onClose(): vo
   return (
     <Modal title={words.say("sign_title", study.row.edition)} onClose={onClose}>
       <form onSubmit={(event) => void send(event)}>
-        <p>{words.say("sign_hint")}</p>
-        <label>
-          {words.say("password")}
-          <input
-            type="password"
-            autocomplete="current-password"
-            required
-            value={password}
-            onInput={(event) => setPassword(event.currentTarget.value)}
-          />
-        </label>
+        <p>{words.say(local ? "sign_hint" : "sign_hint_provider")}</p>
+        {local && (
+          <label>
+            {words.say("password")}
+            <input
+              type="password"
+              autocomplete="current-password"
+              required
+              value={password}
+              onInput={(event) => setPassword(event.currentTarget.value)}
+            />
+          </label>
+        )}
         {fault && (
           <p class="fault" role="alert">
             {fault}
           </p>
         )}
-        <Buttons good={!busy && password !== ""} onClose={onClose} save={words.say("sign")} />
+        <Buttons good={!busy && (password !== "" || !local)} onClose={onClose} save={words.say("sign")} />
       </form>
     </Modal>
   );

@@ -270,8 +270,9 @@ export class Scene {
   }
 
   resize(): void {
-    this.engine?.resize(true, true);
-    // The CPU path leaves a resized canvas empty.
+    this.engine?.resize(true, false);
+    // The engine passes over the views that are drawn by the CPU: their GPU canvas is hidden.
+    for (const pane of this.held) pane.view.resizeForRenderingEngine({ keepCamera: false });
     this.engine?.render();
   }
 
