@@ -5,11 +5,24 @@ A patient's version holds off writers: whoever computed from an older one writes
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Index, delete, select, update
+from sqlalchemy import (
+    Index,
+    LargeBinary,
+    Select,
+    String,
+    bindparam,
+    cast,
+    delete,
+    literal,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -58,7 +71,7 @@ class CorrectionRow(FollowupBase):
 
 
 class LayingRow(FollowupBase):
-    """How two exams lie over each other (Laying, JSON); `key` names what it was made from."""
+    """How two exams lie over each other (Laying, JSON in UTF-8); `key` names what made it."""
 
     __tablename__ = "followup_laying"
     __table_args__ = (Index("followup_laying_patient", "tenant", "patient"),)
@@ -67,7 +80,7 @@ class LayingRow(FollowupBase):
     current_id: Mapped[str] = mapped_column(primary_key=True)
     patient: Mapped[str]
     key: Mapped[str]
-    laying: Mapped[str]
+    laying: Mapped[bytes]
 
 
 class ResultRow(FollowupBase):
@@ -157,31 +170,51 @@ class State:
     outcomes: tuple[Outcome, ...]
 
 
+def _part(table: Any, text: Any = None, data: Any = None, *ids: Any) -> Select[Any]:
+    """Return a patient's rows of a table as columns that all tables have."""
+    one, other = (*ids, "", "")[:2]
+    return select(
+        literal(table.__tablename__).label("table_name"),
+        (literal(one) if one == "" else one).label("one"),
+        (literal(other) if other == "" else other).label("other"),
+        cast(text, String).label("text"),
+        cast(data, LargeBinary).label("data"),
+    ).where(table.tenant == bindparam("of_tenant"), table.patient == bindparam("of_patient"))
+
+
+# One statement: a patient's state of one moment, by one question.
+_STATE = union_all(
+    _part(PatientRow, PatientRow.version),
+    _part(ExamRow, None, ExamRow.event),
+    _part(CorrectionRow, None, CorrectionRow.event),
+    _part(LayingRow, LayingRow.key, LayingRow.laying, LayingRow.earlier_id, LayingRow.current_id),
+    _part(ResultRow, None, ResultRow.event, ResultRow.study_id),
+    _part(OutcomeRow, None, OutcomeRow.event),
+)
+
+
 async def read(session: AsyncSession, tenant: str, patient: str) -> State:
     """Return a patient's state; empty when nothing is kept."""
+    rows = await session.execute(_STATE, {"of_tenant": tenant, "of_patient": patient})
+    found: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.table_name].append(row)
 
-    async def rows(kind: Any) -> Sequence[Any]:
-        found = await session.scalars(
-            select(kind).where(kind.tenant == tenant, kind.patient == patient)
-        )
-        return found.all()
+    def of(table: type[FollowupBase]) -> list[Any]:
+        return found[table.__tablename__]
 
-    # First: what is written after it is read again by whoever finds the version changed.
-    version = await session.scalar(
-        select(PatientRow.version).where(PatientRow.tenant == tenant, PatientRow.patient == patient)
-    )
     return State(
         tenant,
         patient,
-        version or 0,
-        tuple(NodulesAssessed.FromString(row.event) for row in await rows(ExamRow)),
-        tuple(Correction.FromString(row.event) for row in await rows(CorrectionRow)),
+        max((int(row.text) for row in of(PatientRow)), default=0),
+        tuple(NodulesAssessed.FromString(row.data) for row in of(ExamRow)),
+        tuple(Correction.FromString(row.data) for row in of(CorrectionRow)),
         {
-            (row.earlier_id, row.current_id): KeptLaying(row.key, Laying.from_json(row.laying))
-            for row in await rows(LayingRow)
+            (row.one, row.other): KeptLaying(row.text, Laying.from_json(row.data.decode()))
+            for row in of(LayingRow)
         },
-        {row.study_id: FollowupUpdated.FromString(row.event) for row in await rows(ResultRow)},
-        tuple(Outcome.FromString(row.event) for row in await rows(OutcomeRow)),
+        {row.one: FollowupUpdated.FromString(row.data) for row in of(ResultRow)},
+        tuple(Outcome.FromString(row.data) for row in of(OutcomeRow)),
     )
 
 
@@ -198,17 +231,18 @@ async def keep_layings(
     session: AsyncSession, state: State, layings: Mapping[tuple[str, str], KeptLaying]
 ) -> None:
     """Keep layings; they follow from their key, so no version holds them off."""
-    for (earlier, current), kept in sorted(layings.items()):
-        await _put(
-            session,
-            LayingRow,
-            tenant=state.tenant,
-            earlier_id=earlier,
-            current_id=current,
-            patient=state.patient,
-            key=kept.key,
-            laying=kept.laying.to_json(),
-        )
+    rows = [
+        {
+            "tenant": state.tenant,
+            "earlier_id": earlier,
+            "current_id": current,
+            "patient": state.patient,
+            "key": kept.key,
+            "laying": kept.laying.to_json().encode(),
+        }
+        for (earlier, current), kept in sorted(layings.items())
+    ]
+    await _put(session, LayingRow, *rows)
 
 
 async def advance(session: AsyncSession, state: State) -> None:
@@ -240,11 +274,13 @@ async def keep_exam(session: AsyncSession, exam: NodulesAssessed) -> None:
     await _put(
         session,
         ExamRow,
-        tenant=exam.study.tenant,
-        study_id=exam.study.study_id,
-        patient=exam.study.patient,
-        revision=exam.study.revision,
-        event=_bytes(exam),
+        {
+            "tenant": exam.study.tenant,
+            "study_id": exam.study.study_id,
+            "patient": exam.study.patient,
+            "revision": exam.study.revision,
+            "event": _bytes(exam),
+        },
     )
 
 
@@ -253,10 +289,12 @@ async def keep_correction(session: AsyncSession, state: State, correction: Corre
     await _put(
         session,
         CorrectionRow,
-        tenant=state.tenant,
-        correction_id=correction.correction_id,
-        patient=state.patient,
-        event=_bytes(correction),
+        {
+            "tenant": state.tenant,
+            "correction_id": correction.correction_id,
+            "patient": state.patient,
+            "event": _bytes(correction),
+        },
     )
 
 
@@ -265,12 +303,14 @@ async def keep_outcome(session: AsyncSession, state: State, outcome: Outcome) ->
     await _put(
         session,
         OutcomeRow,
-        tenant=state.tenant,
-        outcome_id=outcome.outcome_id,
-        patient=state.patient,
-        kind=outcome.kind,
-        day=day_of(outcome.date),
-        event=_bytes(outcome),
+        {
+            "tenant": state.tenant,
+            "outcome_id": outcome.outcome_id,
+            "patient": state.patient,
+            "kind": outcome.kind,
+            "day": day_of(outcome.date),
+            "event": _bytes(outcome),
+        },
     )
 
 
@@ -278,15 +318,9 @@ async def keep_results(
     session: AsyncSession, state: State, rows: Sequence[tuple[FollowupUpdated, Line]]
 ) -> None:
     """Keep results with their lines in the figures."""
-    for result, line in rows:
-        await _put(
-            session,
-            ResultRow,
-            tenant=state.tenant,
-            patient=state.patient,
-            event=_bytes(result),
-            **asdict(line),
-        )
+    who = {"tenant": state.tenant, "patient": state.patient}
+    made = ({**who, "event": _bytes(result), **asdict(line)} for result, line in rows)
+    await _put(session, ResultRow, *made)
 
 
 async def keep_due(session: AsyncSession, state: State, due: Due | None) -> None:
@@ -298,15 +332,17 @@ async def keep_due(session: AsyncSession, state: State, due: Due | None) -> None
     await _put(
         session,
         DueRow,
-        tenant=state.tenant,
-        patient=state.patient,
-        study_id=due.study_id,
-        study_date=due.study_date,
-        due_day=due.due_day,
-        due_date=due.due_date,
-        work_up=due.work_up,
-        category=due.category.category,
-        described=_bytes(due.category),
+        {
+            "tenant": state.tenant,
+            "patient": state.patient,
+            "study_id": due.study_id,
+            "study_date": due.study_date,
+            "due_day": due.due_day,
+            "due_date": due.due_date,
+            "work_up": due.work_up,
+            "category": due.category.category,
+            "described": _bytes(due.category),
+        },
     )
 
 
@@ -315,14 +351,18 @@ def _bytes(message: Any) -> bytes:
     return data
 
 
-def _insert(session: AsyncSession, kind: type[FollowupBase]) -> Any:
+def _insert(session: AsyncSession, table: type[FollowupBase]) -> Any:
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    return dialect.insert(kind)
+    return dialect.insert(table.__table__)
 
 
-async def _put(session: AsyncSession, table: type[FollowupBase], **values: Any) -> None:
-    """Write a row, new or not."""
+async def _put(session: AsyncSession, table: type[FollowupBase], *rows: Mapping[str, Any]) -> None:
+    """Write rows, new or not; each names every column."""
+    if not rows:
+        return
+    new = _insert(session, table)
     key = [column.name for column in table.__table__.primary_key]
-    changed = {name: value for name, value in values.items() if name not in key}
-    statement = _insert(session, table).values(**values)
-    await session.execute(statement.on_conflict_do_update(index_elements=key, set_=changed))
+    rest = {name: new.excluded[name] for name in rows[0] if name not in key}
+    await session.execute(
+        new.on_conflict_do_update(index_elements=key, set_=rest), [dict(row) for row in rows]
+    )

@@ -48,7 +48,7 @@ def upgrade() -> None:
         sa.Column("current_id", sa.String, primary_key=True),
         sa.Column("patient", sa.String, nullable=False),
         sa.Column("key", sa.String, nullable=False),
-        sa.Column("laying", sa.String, nullable=False),
+        sa.Column("laying", sa.LargeBinary, nullable=False),
     )
     result = op.create_table(
         "followup_result",
