@@ -6,6 +6,7 @@ import asyncio
 import json
 import stat
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,12 +15,23 @@ import pytest
 from lungmesh.v1.console_pb2 import StudySigned
 from lungmesh.v1.mdt_pb2 import MdtOption, MdtRecommended
 from tests.support.console import SECRETS, a_console, a_report, made_study
+from tests.support.postgres import postgres
 from tests.support.preprocess import PSEUDONYM, TENANT
 
 
-async def test_a_study_is_listed_read_corrected_and_signed(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of a database of the test's own; empty for a file of SQLite."""
+    if request.param == "sqlite":
+        yield ""
+    else:
+        with postgres() as url:
+            yield url
+
+
+async def test_a_study_is_listed_read_corrected_and_signed(tmp_path: Path, database: str) -> None:
     study = await asyncio.to_thread(made_study, tmp_path)
-    async with a_console(tmp_path) as console:
+    async with a_console(tmp_path, database) as console:
         await console.tell(*study.events)
         browser = await console.signed_in()
 
