@@ -18,9 +18,8 @@ Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
 
-# A ball of 3 mm, mm³: a smaller solid part in ground glass cannot be told from a vessel. A nodule
-# that is small itself is solid when half of it is.
-_LEAST_SOLID_MM3, _LEAST_SOLID_SHARE = 14.1, 0.5
+# A ball of 2 mm, mm³: a smaller solid part in ground glass cannot be told from a vessel.
+_LEAST_SOLID_MM3 = 4.2
 _WHOLLY_SOLID = (
     nodule_pb2.NODULE_TYPE_SOLID,
     nodule_pb2.NODULE_TYPE_CALCIFIED,
@@ -43,12 +42,15 @@ def describe(judged: Judged, region: Region, hu: Hu, spacing: Triple) -> Finding
     """
     cubic = (region.mm, region.mm, region.mm)
     border = Border(region.share, region.level)
-    core = _solid_mask(region)
+    core = solid_core(region)
     solid_mm3 = region.solid_volume_mm3
-    enough = solid_mm3 >= min(_LEAST_SOLID_MM3, _LEAST_SOLID_SHARE * region.volume_mm3)
-    share = solid_mm3 / region.volume_mm3 if core.any() and enough else 0.0
     type_ = kind.classify(
-        judged.kinds, min(1.0, share), region.hu.astype(np.float32), region.mask, cubic
+        judged.kinds,
+        solid_mm3 / region.volume_mm3,
+        bool(core.any()),
+        region.hu.astype(np.float32),
+        region.mask,
+        cubic,
     )
     whole = _size(region, region.mask, border, region.volume_mm3, hu.shape, spacing)
     solid = whole if type_ in _WHOLLY_SOLID else None
@@ -72,10 +74,10 @@ def describe(judged: Judged, region: Region, hu: Hu, spacing: Triple) -> Finding
     )
 
 
-def _solid_mask(region: Region) -> Mask:
-    """Return the largest piece of the region that is solid."""
+def solid_core(region: Region) -> Mask:
+    """Return the largest piece of the region that is solid; nothing where it is too small."""
     labels, count = ndimage.label(region.mask & (region.solid >= LEVEL))
-    if not count:
+    if not count or region.solid_volume_mm3 < _LEAST_SOLID_MM3:
         return np.zeros_like(region.mask)
     largest: Mask = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
     return largest

@@ -25,7 +25,8 @@ def _chest(noise_hu: float) -> npt.NDArray[np.int16]:
         plane[np.hypot(y - at[0], x - 55 - at[1] / 2) < 2] = 30
     hu = np.repeat(plane[None], 6, 0)
     noise = ndimage.gaussian_filter(random.standard_normal(hu.shape), (0, 0.6, 0.6))
-    return np.rint(hu + noise * (noise_hu / noise.std())).astype(np.int16)
+    noisy: npt.NDArray[np.int16] = np.rint(hu + noise * (noise_hu / noise.std())).astype(np.int16)
+    return noisy
 
 
 @pytest.mark.parametrize("noise_hu", [8.0, 20.0, 45.0])
