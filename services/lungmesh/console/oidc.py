@@ -32,12 +32,19 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 
 @dataclass(frozen=True)
 class ProviderUser:
-    """Who signed in, and the path of the page they wanted."""
+    """Who signed in, and the path of the page they wanted.
+
+    Attributes
+    ----------
+    authenticated
+        When they proved to the provider who they are, seconds since 1970; None when it did not say.
+    """
 
     name: str
     roles: list[str]
     tenants: list[str]
     back: str
+    authenticated: float | None
 
 
 class Provider:
@@ -160,7 +167,9 @@ class Provider:
         if not re.fullmatch(USER_PATTERN, name) or not isinstance(tenants, list):
             raise Refusal("provider_refused")
         known = [role for role in roles if role in ROLES]
-        return ProviderUser(name, known, [str(one) for one in tenants], back)
+        at = claims.get("auth_time")
+        proved = float(at) if isinstance(at, (int, float)) else None
+        return ProviderUser(name, known, [str(one) for one in tenants], back, proved)
 
     async def _discover(self) -> dict[str, Any]:
         if not self._about:

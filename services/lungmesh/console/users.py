@@ -144,8 +144,19 @@ class Users:
         elif time.time() - caller.authenticated > self._settings.fresh_login_seconds:
             raise Refusal("login_too_old")
 
-    async def open(self, name: str) -> str:
-        """Return the token of a new session of a user who has proved who they are."""
+    async def known(self, name: str) -> bool:
+        """Return whether there is such a user."""
+        async with self._sessions() as session:
+            return await session.get(UserRow, name) is not None
+
+    async def open(self, name: str, authenticated: float | None = None) -> str:
+        """Return the token of a new session.
+
+        Parameters
+        ----------
+        authenticated
+            When the user proved who they are, seconds since 1970; None means just now.
+        """
         token, now = secrets.token_urlsafe(32), time.time()
         oldest = now - self._settings.session_hours * 3600
         async with self._sessions() as session, session.begin():
@@ -157,13 +168,19 @@ class Users:
                     csrf=secrets.token_urlsafe(32),
                     created=now,
                     seen=now,
-                    authenticated=now,
+                    authenticated=now if authenticated is None else authenticated,
                 )
             )
         return token
 
-    async def caller(self, token: str) -> Caller | None:
-        """Return whose session a token is, None when it holds no longer."""
+    async def caller(self, token: str, used: bool = True) -> Caller | None:
+        """Return whose session a token is, None when it holds no longer.
+
+        Parameters
+        ----------
+        used
+            Whether this counts as a request of the user, so that the session is not idle.
+        """
         if not token:
             return None
         now, settings = time.time(), self._settings
@@ -177,7 +194,7 @@ class Users:
             if user is None or user.disabled or idle or old:
                 await session.delete(row)
                 return None
-            if now - row.seen > _MARK_SECONDS:
+            if used and now - row.seen > _MARK_SECONDS:
                 row.seen = now
             return Caller(
                 user=user.name,

@@ -24,6 +24,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from oidc_provider_mock import User
 
+from lungmesh.console.access import Refusal
 from lungmesh.console.settings import OidcSettings
 from tests.support.console import Console, a_console, made_study
 from tests.support.preprocess import TENANT
@@ -175,7 +176,8 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 @pytest.mark.parametrize(
     ("what", "change"),
     [
-        ("nothing", lambda claims: {}),
+        # They proved to the provider an hour ago who they are: that is no proof for a signature.
+        ("nothing", lambda claims: {"auth_time": claims["iat"] - 3600}),
         ("another audience", lambda claims: {"aud": "someone else"}),
         ("another issuer", lambda claims: {"iss": "https://evil.example"}),
         ("it is over", lambda claims: {"exp": int(time.time()) - 120}),
@@ -243,3 +245,8 @@ async def test_a_token_counts_only_when_it_is_the_providers_and_for_us(
             assert answer.status_code == (200 if what == "nothing" else 401), answer.text
             found = (await browser.get("/api/session")).status_code
             assert found == (200 if what == "nothing" else 401)
+            if what == "nothing":
+                caller = await console.users.caller(browser.cookies["lungmesh_session"])
+                assert caller is not None
+                with pytest.raises(Refusal, match="login_too_old"):
+                    await console.users.prove(caller, "", "127.0.0.1")

@@ -350,7 +350,12 @@ async def test_a_session_ends_when_idle_and_when_old(
         clock[0] += 31 * 60
         assert (await browser.get("/api/session")).status_code == 401, "12 hours are over"
         browser = await console.signed_in()
-        clock[0] += 31 * 60
+        caller = await console.users.caller(browser.cookies["lungmesh_session"])
+        assert caller is not None
+        clock[0] += 20 * 60
+        # A stream of events that is open is no request of the user.
+        assert await console.users.caller(browser.cookies["lungmesh_session"], used=False)
+        clock[0] += 11 * 60
         assert (await browser.get("/api/session")).status_code == 401, "half an hour idle"
 
 

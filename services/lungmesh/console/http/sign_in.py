@@ -87,7 +87,7 @@ class SignIn:
     async def _login(self, request: Request, note: Note) -> Response:
         body = await read_json(request, Login)
         # What is typed into the field may be anything: only names of users are kept.
-        if any(user.name == body.user for user in await self._users.listed()):
+        if await self._users.known(body.user):
             note.object = body.user
         token = await self._users.login(body.user, body.password, address_of(request))
         return _with_cookie(self._guard, Response(status_code=204), token)
@@ -213,7 +213,8 @@ class ProviderDoors:
             media_type="text/html",
         )
         response.delete_cookie(_FLOW_COOKIE, path="/auth/oidc")
-        return _with_cookie(self._guard, response, await self._guard.users.open(found.name))
+        token = await self._guard.users.open(found.name, found.authenticated)
+        return _with_cookie(self._guard, response, token)
 
 
 def _with_cookie(guard: Guard, response: Response, token: str) -> Response:

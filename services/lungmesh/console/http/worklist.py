@@ -119,8 +119,8 @@ class Worklist:
         ping_at = loop.time()
         while not self.closing.is_set():
             if loop.time() >= ping_at:
-                # The session is looked at without being marked as used.
-                if await self._guard.users.caller(token) is None:
+                # An open page alone does not keep a session from being idle.
+                if await self._guard.users.caller(token, used=False) is None:
                     return
                 yield b"event: ping\ndata: {}\n\n"
                 ping_at = loop.time() + _PING_SECONDS
