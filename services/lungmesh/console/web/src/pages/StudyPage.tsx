@@ -18,6 +18,7 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
   const words = useWords();
   const [study, setStudy] = useState<Study | null>(null);
   const [prior, setPrior] = useState<Study | null>(null);
+  const [priorId, setPriorId] = useState("");
   const [chosen, setChosen] = useState<string | null>(null);
   const [open, setOpen] = useState<Open>(null);
   const [busy, setBusy] = useState(false);
@@ -42,11 +43,14 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
     void read();
   }, [id]);
 
+  const held = study?.priors.filter((one) => one.held) ?? [];
+  const wanted = (held.find((one) => one.study_id === priorId) ?? held[0])?.study_id;
   useEffect(() => {
     setChosen((now) => now ?? study?.nodules[0]?.nodule_id ?? null);
-    const last = study?.priors.find((one) => one.held)?.study_id;
-    if (last && prior?.row.study_id !== last) getStudy(last).then(setPrior, () => setPrior(null));
   }, [study]);
+  useEffect(() => {
+    if (wanted) getStudy(wanted).then(setPrior, () => setPrior(null));
+  }, [wanted]);
 
   useFresh(study, (row) => {
     setStudy((now) => now && { ...now, row: { ...now.row, ...row } });
@@ -80,7 +84,7 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
 
   const act = (action: Action, nodule: Nodule): void => {
     if (!reads || busy) return;
-    if (action === "link" && !study?.priors.some((one) => one.held)) return;
+    if (action === "link" && held.length === 0) return;
     if (action === "reject" && nodule.nodule_id === chosen) step(1);
     if (action === "confirm" || action === "reject") {
       void correct(nodule.nodule_id, nodule.number, { kind: action });
@@ -147,6 +151,8 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
       <Viewer
         study={study as ReadStudy}
         prior={prior?.series ? (prior as ReadStudy) : null}
+        priors={held}
+        onPrior={setPriorId}
         selected={selected}
         priorCenter={centerIn(prior, selected)}
         onSelect={setChosen}
@@ -200,7 +206,7 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
       {listed && open === "link" && (
         <Link
           nodule={listed}
-          priors={study.priors.filter((one) => one.held)}
+          priors={held}
           {...dialog}
           onSend={(what) => void correct(listed.nodule_id, listed.number, what)}
         />

@@ -1,6 +1,6 @@
 import type { RefObject } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { getMask, type Nodule, type Series, type Study } from "../api";
+import { getMask, type Nodule, type Prior, type Series, type Study } from "../api";
 import { useWords } from "../language";
 import type { TextKey } from "../texts";
 import { openSeries, prefetch, type Images } from "./engine";
@@ -31,6 +31,9 @@ export type ReadStudy = Study & { series: Series };
 interface Props {
   study: ReadStudy;
   prior: ReadStudy | null;
+  /** The earlier exams that can be shown. */
+  priors: Prior[];
+  onPrior(study: string): void;
   selected: Nodule | null;
   /** The selected nodule's centre in the prior, when it is known there. */
   priorCenter: Point | null;
@@ -53,7 +56,8 @@ const layouts: Record<Layout, { id: string; role: Role; plane: Plane }[]> = {
 
 const coarse = matchMedia("(pointer: coarse)").matches;
 
-export function Viewer({ study, prior, selected, priorCenter, onSelect, handle }: Props) {
+export function Viewer(props: Props) {
+  const { study, prior, priors, selected, priorCenter, onSelect, onPrior, handle } = props;
   const words = useWords();
   const [layout, setLayout] = useState<Layout>("axial");
   const [tool, setTool] = useState<Tool>(coarse ? "scroll" : "window");
@@ -70,6 +74,7 @@ export function Viewer({ study, prior, selected, priorCenter, onSelect, handle }
     () => new Scene((pane, slice) => setSlices((all) => ({ ...all, [pane]: slice }))),
     [],
   );
+  const compared = layout === "compare" ? prior?.series.series_instance_uid : "";
   const panes = layouts[layout].filter((pane) => pane.role === "current" || prior);
 
   useEffect(() => () => scene.destroy(), [scene]);
@@ -101,7 +106,7 @@ export function Viewer({ study, prior, selected, priorCenter, onSelect, handle }
       gone = true;
       stop();
     };
-  }, [scene, layout, study.series.series_instance_uid, prior?.series.series_instance_uid]);
+  }, [scene, layout, study.series.series_instance_uid, compared]);
 
   useMarks(scene, "current", study);
   useMarks(scene, "prior", prior);
@@ -150,7 +155,7 @@ export function Viewer({ study, prior, selected, priorCenter, onSelect, handle }
           const of = pane.role === "current" ? study : (prior as ReadStudy);
           const count = of.series.geometry.size[{ sagittal: 0, coronal: 1, axial: 2 }[pane.plane]];
           return (
-            <div class="pane" key={`${layout}/${pane.id}`}>
+            <div class="pane" key={`${layout}/${of.row.study_id}/${pane.id}`}>
               <div class="frame">
                 <div
                   class="picture"
@@ -163,7 +168,21 @@ export function Viewer({ study, prior, selected, priorCenter, onSelect, handle }
               </div>
               <p class="corner">
                 <strong>{words.say((layout === "mpr" ? pane.plane : pane.role) as TextKey)}</strong>{" "}
-                {words.date(of.row.study_date)}
+                {pane.role === "prior" && priors.length > 1 ? (
+                  <select
+                    aria-label={words.say("prior")}
+                    value={of.row.study_id}
+                    onChange={(event) => onPrior(event.currentTarget.value)}
+                  >
+                    {priors.map((one) => (
+                      <option key={one.study_id} value={one.study_id}>
+                        {words.date(one.study_date)}
+                      </option>
+                    ))}
+                  </select>
+                ) : (
+                  words.date(of.row.study_date)
+                )}
               </p>
               <SliceBar
                 count={count}
