@@ -6,6 +6,7 @@ has mapped it, so nothing stays behind when a process dies.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import mmap
 import os
@@ -17,12 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException
 
 log = logging.getLogger(__name__)
 
 # Where POSIX shared memory lies on Linux.
 _FOLDER = Path("/dev/shm")  # noqa: S108
 _ALIGN = 64
+# Seconds between attempts to have Triton let a region go.
+_PATIENCE = (0.002, 0.01, 0.05, 0.2, 0.5, 1.0)
 
 Array = npt.NDArray[Any]
 
@@ -138,7 +142,7 @@ class Slot:
                 if self.busy:
                     log.warning("Triton keeps %d bytes of a request given up", region.size)
                 else:
-                    await self._client.unregister_system_shared_memory(region.name)
+                    await self._forget(region)
             finally:
                 region.close()
         self._regions.clear()
@@ -157,9 +161,24 @@ class Slot:
             region.unlink()
         self._regions[side] = region
         if known is not None:
-            await self._client.unregister_system_shared_memory(known.name)
+            await self._forget(known)
             known.close()
         return region
+
+    async def _forget(self, region: Region) -> None:
+        """Have Triton unmap a region whose answer has come.
+
+        Triton answers a moment before it lets the region go: under load it is still "in use".
+        """
+        for seconds in _PATIENCE:
+            try:
+                await self._client.unregister_system_shared_memory(region.name)
+                return
+            except InferenceServerException as error:
+                if "in use" not in str(error):
+                    raise
+            await asyncio.sleep(seconds)
+        log.warning("Triton keeps %d bytes that it says are in use", region.size)
 
 
 def _offsets(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:

@@ -222,7 +222,8 @@ def test_the_repository_is_written_for_a_triton_that_others_run(
     (tmp_path / "file").write_text("")
     with pytest.raises(CommandError, match="cannot be written"):
         commands.write_models(tmp_path / "file", Target.GPU, False, JsonLines(), tmp_path)
-    make(user_folder(tmp_path), name=read_models()[0].name)
+    shipped = read_models()[0]
+    make(user_folder(tmp_path), name=shipped.name, version=shipped.version)
     with pytest.raises(CommandError, match="remove one of them"):
         commands.write_models(tmp_path / "out", Target.GPU, False, JsonLines(), tmp_path)
 
