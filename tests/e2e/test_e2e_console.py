@@ -93,7 +93,7 @@ def test_the_outline_lies_on_the_nodule_and_on_its_slices_alone(
 ) -> None:
     nodule, grid = study["nodules"][0], study["series"]["geometry"]
     expect(opened.locator(f"path.chosen[data-nodule='{nodule['nodule_id']}']")).to_be_visible()
-    assert abs(slice_of(opened) - nodule["slice_index"]) <= 1
+    assert slice_of(opened) == nodule["slice_index"]
     seen.keep("3-study")
     picture = opened.locator(".picture[data-pane=current]")
     pixels = chosen_pixels(picture)
@@ -172,11 +172,12 @@ def test_confirmed_rejected_measured_and_signed(
     dialog = opened.locator("dialog[open]")
     expect(dialog).to_contain_text("Taken from the axes drawn")
     long_axis, short_axis = dialog.locator("input[type=number]").all()
-    long_axis.fill("9.9")
-    short_axis.fill("8.8")
+    assert float(long_axis.input_value()) == pytest.approx(first["long_axis_mm"], rel=0.25)
+    long_axis.fill("26.1")
+    short_axis.fill("23.3")
     seen.keep("6-measure")
     opened.keyboard.press("Enter")
-    expect(item).to_contain_text("9.9 × 8.8 mm")
+    expect(item).to_contain_text("26.1 × 23.3 mm")
     expect(item.locator(".badge.hand")).to_be_visible()
     seen.keep("7-corrected")
 
@@ -199,7 +200,7 @@ def test_confirmed_rejected_measured_and_signed(
     assert [nodule["nodule_id"] for nodule in after["rejected"]] == [last["nodule_id"]]
     (kept,) = [one for one in after["nodules"] if one["nodule_id"] == first["nodule_id"]]
     assert kept["review"]["status"] == "confirmed"
-    assert kept["mean_diameter_mm"] == pytest.approx((9.9 + 8.8) / 2, abs=0.01)
+    assert kept["mean_diameter_mm"] == pytest.approx((26.1 + 23.3) / 2, abs=0.01)
     kinds = [(one["kind"], one["author"]) for one in after["corrections"]]
     assert kinds == [(kind, FIRST_USER) for kind in ("confirm", "reject", "remeasure")]
     assert after["row"]["signed_by"] == FIRST_USER
@@ -213,14 +214,14 @@ def report_edition(seen: Seen, study_id: str) -> int:
 
 
 def draw_axes(page: Page) -> None:
-    """Draw a long axis by the mouse; the tool adds the short one."""
-    box = page.locator(".picture[data-pane=current]").bounding_box()
+    """Draw the long axis across the chosen outline by the mouse; the tool adds the short one."""
+    box = page.locator(".picture[data-pane=current] path.chosen").first.bounding_box()
     assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x - 40, y)
+    left, right, y = box["x"], box["x"] + box["width"], box["y"] + box["height"] / 2
+    page.mouse.move(left, y)
     page.mouse.down()
-    page.mouse.move(x, y, steps=4)
-    page.mouse.move(x + 40, y, steps=4)
+    page.mouse.move((left + right) / 2, y, steps=4)
+    page.mouse.move(right, y, steps=4)
     page.mouse.up()
 
 

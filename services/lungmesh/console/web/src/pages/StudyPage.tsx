@@ -6,7 +6,7 @@ import { rank } from "../study/Details";
 import { Link, Remeasure, Retype, send, Sign } from "../study/dialogs";
 import { Panel, type Action } from "../study/Panel";
 import { Report } from "../study/Report";
-import { Viewer, type ReadStudy, type ViewerHandle } from "../viewer/Viewer";
+import { measuredAt, Viewer, type ReadStudy, type ViewerHandle } from "../viewer/Viewer";
 import { startEngine } from "../viewer/engine";
 import type { Point } from "../viewer/grid";
 
@@ -254,11 +254,11 @@ function Header({ study, reads, onReport, onSign }: HeaderProps) {
   );
 }
 
-/** Where the nodule lies in the prior, if it is known there. */
+/** Where the nodule was measured in the prior, if it is known there. */
 function centerIn(prior: Study | null, nodule: Nodule | null): Point | null {
   const past = nodule?.history.find((one) => one.study_id === prior?.row.study_id);
   const other = prior?.nodules.find((one) => one.nodule_id === past?.nodule_id);
-  return other?.center_lps_mm ?? null;
+  return other && prior?.series ? measuredAt(prior.series, other) : null;
 }
 
 /** Tells of every change of the study's row while the page is open. */

@@ -4,7 +4,7 @@ import { getMask, type Nodule, type Prior, type Series, type Study } from "../ap
 import { useWords } from "../language";
 import type { TextKey } from "../texts";
 import { openSeries, prefetch, type Images } from "./engine";
-import type { Point } from "./grid";
+import { toIndex, toWorld, type Point } from "./grid";
 import { Outline } from "./outline";
 import type { Mark } from "./overlay";
 import { Scene, type Layout, type Pane, type Plane, type Role, type WindowName } from "./scene";
@@ -69,7 +69,7 @@ export function Viewer(props: Props) {
   const [fault, setFault] = useState("");
   const elements = useRef<Record<string, HTMLDivElement | null>>({});
   const box = useRef<HTMLDivElement>(null);
-  const place = useRef<Point | null>(selected?.center_lps_mm ?? null);
+  const place = useRef<Point | null>(selected && measuredAt(study.series, selected));
   const scene = useMemo(
     () => new Scene((pane, slice) => setSlices((all) => ({ ...all, [pane]: slice }))),
     [],
@@ -116,8 +116,8 @@ export function Viewer(props: Props) {
 
   useEffect(() => {
     if (!selected) return;
-    place.current = selected.center_lps_mm;
-    scene.goTo(selected.center_lps_mm, priorCenter);
+    place.current = measuredAt(study.series, selected);
+    scene.goTo(place.current, priorCenter);
   }, [scene, selected?.nodule_id, priorCenter?.join()]);
 
   useLayoutEffect(() => {
@@ -202,6 +202,12 @@ export function Viewer(props: Props) {
       </p>
     </section>
   );
+}
+
+/** The nodule's centre, on the slice that its sizes were taken on. */
+export function measuredAt(series: Series, nodule: Nodule): Point {
+  const [x, y] = toIndex(series.geometry, nodule.center_lps_mm);
+  return toWorld(series.geometry, [x, y, nodule.slice_index]);
 }
 
 const outlineCache = new Map<string, Promise<Outline>>();
