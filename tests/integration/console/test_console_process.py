@@ -11,7 +11,7 @@ import httpx
 from lungmesh.console.access import OPERATOR
 from lungmesh.console.users import FIRST_USER
 from tests.support.broker import Broker
-from tests.support.chassis import TENANT, ServiceProcess, study_received, tap, until
+from tests.support.chassis import TENANT, ServiceProcess, metric, study_received, tap, until
 
 # On a machine that does other work too.
 START_SECONDS = 120
@@ -86,6 +86,9 @@ async def test_an_operator_sees_a_dead_letter_and_sends_it_again(
             await until(replayed, 60, "it fails again and is a new letter")
             missing = await operator.post("/api/operations/dead-letters/none/replay")
             assert missing.status_code == 404
+        counted = 'lungmesh_console_requests_total{action="replay",status='
+        assert await metric(console, f'{counted}"200"') == 1
+        assert await metric(console, f'{counted}"404"') == 1
         trail = (await boss.get("/api/audit")).json()["entries"]
         assert ("replay", event_id, "done") in {
             (entry["action"], entry["object"], entry["outcome"]) for entry in trail

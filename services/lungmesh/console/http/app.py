@@ -24,6 +24,7 @@ from lungmesh.console.http.operations import Operations
 from lungmesh.console.http.sign_in import SignIn
 from lungmesh.console.http.studies import Correct, Studies
 from lungmesh.console.http.worklist import Rows, Worklist
+from lungmesh.console.metrics import ConsoleMetrics
 from lungmesh.console.oidc import Provider
 from lungmesh.console.settings import ConsoleSettings
 from lungmesh.console.users import Users
@@ -113,7 +114,8 @@ class ConsoleServer:
         self, mesh: Mesh, settings: ConsoleSettings, users: Users, bell: Bell, correct: Correct
     ) -> None:
         self._settings = settings
-        guard = Guard(settings, users, Audit(mesh.sessions))
+        metrics = ConsoleMetrics(mesh.metrics.registry)
+        guard = Guard(settings, users, Audit(mesh.sessions), metrics)
         rows = Rows(settings)
         self._worklist = Worklist(guard, mesh.sessions, bell, rows)
         provider = Provider(settings) if settings.oidc.issuer else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +19,7 @@ from starlette.routing import Route
 from lungmesh.console import audit
 from lungmesh.console.access import Caller, Refusal
 from lungmesh.console.audit import Audit, Note
+from lungmesh.console.metrics import ConsoleMetrics
 from lungmesh.console.settings import ConsoleSettings
 from lungmesh.console.users import Users
 from lungmesh.mesh.blobs import BlobMissing
@@ -48,6 +50,7 @@ class Guard:
     settings: ConsoleSettings
     users: Users
     trail: Audit
+    metrics: ConsoleMetrics
 
     def route(
         self,
@@ -71,6 +74,7 @@ class Guard:
         async def endpoint(request: Request) -> Response:
             note = Note(action)
             caller: Caller | None = None
+            begun = time.perf_counter()
             try:
                 self._check_origin(request)
                 caller = await self.users.caller(request.cookies.get(COOKIE, ""))
@@ -84,9 +88,11 @@ class Guard:
                     raise Refusal("not_allowed")
                 response = await handler(request, caller, note)
             except Exception as error:
-                return await self._failed(request, error, note, caller)
-            if kept:
-                await self.trail.write(note, audit.DONE, caller, address_of(request))
+                response = await self._failed(request, error, note, caller)
+            else:
+                if kept:
+                    await self.trail.write(note, audit.DONE, caller, address_of(request))
+            self._count(action, response, begun)
             return response
 
         return Route(path, endpoint, methods=[method])
@@ -96,19 +102,28 @@ class Guard:
 
         async def endpoint(request: Request) -> Response:
             note = Note(action)
+            begun = time.perf_counter()
             try:
                 self._check_origin(request)
                 response = await handler(request, note)
             except Exception as error:
-                return await self._failed(request, error, note, None)
-            await self.trail.write(note, audit.DONE, None, address_of(request))
+                response = await self._failed(request, error, note, None)
+            else:
+                await self.trail.write(note, audit.DONE, None, address_of(request))
+            self._count(action, response, begun)
             return response
 
         return Route(path, endpoint, methods=[method])
 
     async def refuse(self, request: Request, refusal: Refusal) -> Response:
         """Answer a request that no route takes; its path may hold anything and is not kept."""
-        return await self._failed(request, refusal, Note("unknown"), None)
+        note, begun = Note("unknown"), time.perf_counter()
+        response = await self._failed(request, refusal, note, None)
+        self._count(note.action, response, begun)
+        return response
+
+    def _count(self, action: str, response: Response, begun: float) -> None:
+        self.metrics.answered(action, response.status_code, time.perf_counter() - begun)
 
     def _check_origin(self, request: Request) -> None:
         if request.method not in _UNSAFE:

@@ -31,6 +31,8 @@ _MOST_ROWS = 200
 _PING_SECONDS = 15.0
 # Clocks of several console processes may differ by this much.
 _SLACK_SECONDS = 5.0
+# Who was away for longer loads the list anew; changes of so long are sent one by one.
+_RESUMED_SECONDS = 3600.0
 _CATEGORY = re.compile(r"[A-Za-z0-9]{1,8}")
 
 
@@ -98,10 +100,9 @@ class Worklist:
     async def _events(self, request: Request, caller: Caller, note: Note) -> Response:
         tenants = tenant_of(request, caller)
         last = request.headers.get("last-event-id", "")
+        since = datetime.now(UTC).timestamp()
         if re.fullmatch(r"[0-9]{1,12}\.[0-9]{1,6}", last):
-            since = float(last)
-        else:
-            since = datetime.now(UTC).timestamp()
+            since = max(float(last), since - _RESUMED_SECONDS)
         return StreamingResponse(
             self._stream(tenants, since, request.cookies.get(COOKIE, "")),
             media_type="text/event-stream",
