@@ -46,6 +46,7 @@ def test_an_imported_bundle_finds_the_balls_of_a_phantom(
             network_version=told["version"],
             reducer=REDUCER,
             segmenter=SEGMENTER,
+            segmenter_version="1",
         )
         (event,) = asyncio.run(
             run_stage(DetectionStage(settings), case.ready, Context("event", case.blobs))

@@ -33,6 +33,7 @@ from lungmesh.v1.volume_pb2 import ModelVersion
 PairOfExams = tuple[str, str]
 Layings = Mapping[PairOfExams, Laying]
 _SUBSOLID = (nodule_pb2.NODULE_TYPE_PART_SOLID, nodule_pb2.NODULE_TYPE_NON_SOLID)
+BENIGN = (nodule_pb2.NODULE_TYPE_CALCIFIED, nodule_pb2.NODULE_TYPE_FAT_CONTAINING)
 RULES = (registration.RULES, laying.RULES, matching.RULES, tracker.RULES, growth.RULES)
 
 
@@ -268,7 +269,8 @@ class _Exam:
             signs=frozenset(sign.name for sign in nodule.assessment.signs if sign.present),
             earlier=_earlier(guideline, item),
             days_since_first=item.selves[-1].past.days if item.selves else 0.0,
-            nodules=len(self._nodules),
+            # What is benign by its density is no second nodule to a guideline.
+            nodules=sum(n.type not in BENIGN for n in self._nodules),
             subsolid_nodules=sum(n.type in _SUBSOLID for n in self._nodules),
             round=("annual" if self._pasts else "baseline") if self._dated else None,
             age_years=clinical.age_years if clinical.HasField("age_years") else None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lungmesh.followup import response as recist
 from lungmesh.followup.response import ExamLesions, ExamResponse, Lesion
-from lungmesh.followup.timeline import date_of
+from lungmesh.followup.timeline import BENIGN, date_of
 from lungmesh.mesh.errors import BadInput
 from lungmesh.v1 import followup_pb2
 from lungmesh.v1.followup_pb2 import FollowupUpdated, GetResponseResponse
@@ -57,6 +57,8 @@ def _lesions(exam: FollowupUpdated, exams: Sequence[FollowupUpdated]) -> ExamLes
                 related_uids=tuple(nodule.tracking.related_uids),
             )
             for nodule in exam.nodules
+            # A granuloma that stays would bar a complete response for ever.
+            if nodule.type not in BENIGN
         ),
         not_evaluated=frozenset(hidden),
         slice_thickness_mm=(

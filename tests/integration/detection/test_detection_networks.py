@@ -63,6 +63,8 @@ def settings(address: str, **changed: object) -> DetectionSettings:
         {
             "triton": address,
             "network": DETECTOR,
+            "network_version": "1",
+            "segmenter_version": "1",
             "reducer": REDUCER,
             "segmenter": SEGMENTER,
             "least_score": 0.5,
