@@ -92,7 +92,9 @@ def test_the_outline_lies_on_the_nodule_and_on_its_slices_alone(
     opened: Page, seen: Seen, study: dict[str, Any]
 ) -> None:
     nodule, grid = study["nodules"][0], study["series"]["geometry"]
-    expect(opened.locator(f"path.chosen[data-nodule='{nodule['nodule_id']}']")).to_be_visible()
+    expect(
+        opened.locator(f"path.chosen:not(.inner)[data-nodule='{nodule['nodule_id']}']")
+    ).to_be_visible()
     assert slice_of(opened) == nodule["slice_index"]
     seen.keep("3-study")
     picture = opened.locator(".picture[data-pane=current]")
@@ -126,7 +128,9 @@ def test_keys_and_wheel_scroll_and_a_nodule_brings_its_slice_back(
     expect(picture).to_have_attribute("data-slice", str(last - 11))
     opened.keyboard.press("n")
     second = study["nodules"][1]
-    expect(opened.locator(f"path.chosen[data-nodule='{second['nodule_id']}']")).to_be_visible()
+    expect(
+        opened.locator(f"path.chosen:not(.inner)[data-nodule='{second['nodule_id']}']")
+    ).to_be_visible()
     opened.keyboard.press("Shift+N")
 
 
@@ -144,10 +148,10 @@ def test_the_prior_scrolls_along(opened: Page, seen: Seen, study: dict[str, Any]
     seen.keep("4-compare")
     opened.keyboard.press("5")
     expect(opened.locator(".picture[data-pane=coronal][data-slice]")).to_be_visible()
-    expect(opened.locator(".picture[data-pane=sagittal] path.chosen")).to_be_visible()
+    expect(opened.locator(".picture[data-pane=sagittal] path.chosen:not(.inner)")).to_be_visible()
     seen.keep("5-planes")
     opened.keyboard.press("4")
-    expect(opened.locator(".picture[data-pane=current] path.chosen")).to_be_visible()
+    expect(opened.locator(".picture[data-pane=current] path.chosen:not(.inner)")).to_be_visible()
 
 
 def test_confirmed_rejected_measured_and_signed(
@@ -215,7 +219,7 @@ def report_edition(seen: Seen, study_id: str) -> int:
 
 def draw_axes(page: Page) -> None:
     """Draw the long axis across the chosen outline by the mouse; the tool adds the short one."""
-    box = page.locator(".picture[data-pane=current] path.chosen").first.bounding_box()
+    box = page.locator(".picture[data-pane=current] path.chosen:not(.inner)").first.bounding_box()
     assert box is not None
     left, right, y = box["x"], box["x"] + box["width"], box["y"] + box["height"] / 2
     page.mouse.move(left, y)
