@@ -23,6 +23,21 @@ _TEXTS = {
         "The cyst's wall: thin or thick, one chamber or several, changed since a prior?",
         "囊腔壁：薄壁或厚壁，单房或多房，较既往有无变化？",
     ),
+    "cyst_multilocular": ("The cyst: one chamber or several?", "囊腔：单房或多房？"),
+    "cyst_change": ("The cyst: has it changed since a prior?", "囊腔：较既往有无变化？"),
+    "suspected_infection": ("Is an infection suspected?", "是否怀疑感染？"),
+    "model_probability": (
+        "The probability by C-Lung-RADS' multidimensional model, which is not published as a "
+        "formula: 0.5 or more would raise the category.",
+        "C-Lung-RADS 多维模型概率（公式未公开）：≥0.5 时分级将升高。",
+    ),
+    "brock_probability": (
+        "The probability by the Brock model: patient facts are missing.",
+        "Brock 模型概率：缺少患者信息。",
+    ),
+    "risk": ("The patient's risk of lung cancer: low or high?", "患者肺癌风险：低或高？"),
+    "known_cancer": ("Does the patient have a known cancer?", "是否已知患有恶性肿瘤？"),
+    "immunosuppressed": ("Is the patient immunosuppressed?", "是否存在免疫抑制？"),
     "nodule_type": (
         "The guideline has no row for a nodule of this type: judge it by eye.",
         "指南未涵盖此类结节：请人工判断。",
