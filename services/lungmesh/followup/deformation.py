@@ -24,6 +24,8 @@ _LUNG_HU = -500.0
 # What vessels stand out by, at most, HU.
 _WINDOW_HU = 300.0
 _OUTSIDE = 1.0
+# Less of a lung says nothing of how well it is laid, voxels (about 50 ml).
+_LEAST_VOXELS = 2000
 # Voxels from the surface that say nothing of the vessels.
 _SURFACE = 2
 
@@ -67,9 +69,10 @@ class Deformation:
         From a place of the current exam to the same one in the affinely moved earlier exam, and
         the other way.
     dice
-        Overlap of the lungs.
+        Overlap of the lungs, of the worse of both.
     likeness
-        Correlation of what stands out in the lungs, -1 … 1: of another patient's it is near 0.
+        Correlation of what stands out in the lungs, -1 … 1, of the worse of both: of another
+        patient's it is near 0.
     inverse_error_mm
         Median distance in the lungs between a place and where `back` and `forth` lead.
     """
@@ -91,6 +94,8 @@ class Sides:
         float32 images of the current and of the affinely moved earlier exam; masks 0 … 1.
     known
         bool [z, y, x]: where both exams know what is lung.
+    on_right
+        bool [x]: the columns on the right lung's side of the current exam.
     """
 
     fixed_hu: sitk.Image | None
@@ -98,12 +103,25 @@ class Sides:
     fixed_mask: sitk.Image
     moving_mask: sitk.Image
     known: Mask
+    on_right: Mask
 
     def dice(self, moving_mask: sitk.Image) -> float:
-        """Return the overlap of the current lungs with a mask of the earlier ones."""
+        """Return the overlap of the current lungs with a mask of the earlier ones.
+
+        One lung can lie well while the other does not: it is that of the worse one.
+        """
         one = (sitk.GetArrayViewFromImage(self.fixed_mask) >= 0.5) & self.known
         other = (sitk.GetArrayViewFromImage(moving_mask) >= 0.5) & self.known
-        return round(float(2 * (one & other).sum() / max(1, one.sum() + other.sum())), 4)
+        overlaps = [
+            2 * (a & b).sum() / (a.sum() + b.sum())
+            for a, b in zip(self.of_lungs(one), self.of_lungs(other), strict=True)
+            if max(a.sum(), b.sum()) >= _LEAST_VOXELS
+        ]
+        return round(float(min(overlaps, default=0.0)), 4)
+
+    def of_lungs(self, mask: Mask) -> tuple[Mask, Mask]:
+        """Return the parts of a mask on the right lung's side and on the left one's."""
+        return mask & self.on_right, mask & ~self.on_right
 
 
 def deform(sides: Sides) -> Deformation | None:
@@ -124,16 +142,21 @@ def deform(sides: Sides) -> Deformation | None:
     both = lungs & (sitk.GetArrayViewFromImage(mask) >= 0.5)
     # The surface fits any two lungs: only what lies deeper tells that they are the same.
     deep = ndimage.binary_erosion(both, iterations=_SURFACE)
-    if not deep.any():
+    shown = sitk.GetArrayViewFromImage(fixed), sitk.GetArrayViewFromImage(image)
+    likenesses = [
+        float(np.corrcoef(shown[0][part], shown[1][part])[0, 1])
+        for part in sides.of_lungs(deep)
+        if part.sum() >= _LEAST_VOXELS
+    ]
+    if not likenesses:
         return None
-    shown = sitk.GetArrayViewFromImage(fixed)[deep], sitk.GetArrayViewFromImage(image)[deep]
     places = np.argwhere(lungs)[:, ::-1] * fields[0].spacing + fields[0].origin
     then = places + fields[0].at(places)
     astray = np.linalg.norm(then + fields[1].at(then) - places, axis=1)
     return Deformation(
         *fields,
         dice=sides.dice(mask),
-        likeness=round(float(np.corrcoef(*shown)[0, 1]), 4),
+        likeness=round(min(likenesses), 4),
         inverse_error_mm=round(float(np.median(astray)), 3),
     )
 

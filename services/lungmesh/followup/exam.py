@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from lungmesh.mesh.geometry import Grid
+from lungmesh.v1 import nodule_pb2
 
 COARSE_MM = 3.0
 # Room around the lungs, mm.
@@ -17,12 +18,13 @@ MARGIN_MM = 40.0
 # Voxels are averaged to about this size before they are interpolated, mm.
 _BLOCK_MM = 2.4
 _AIR_HU, _TISSUE_HU = -1000, 0
-# Lungs that end at the first or last slice with more than this are cut off there, mm².
+# A lung that ends with more than this, or both at the first or last slice, is cut off there, mm².
 _CUT_MM2 = 1500.0
 
 Labels = npt.NDArray[np.uint8]
 Image = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,21 @@ class Lungs:
     mask
         float32 image: share of each voxel that is lung.
     known
-        uint8 image: 0 beyond a slice where the field of view ends within the lungs.
+        uint8 image: 0 beyond a slice where the field of view ends within the lungs, and on one
+        lung's side beyond a slice where that lung ends as if cut: its lobes were not found there.
     hu
         float32 image, HU between air and tissue; None where the exam has no voxels.
     cut
-        Whether the field of view ends within the lungs, at the feet's and at the head's side.
+        Whether a lung is cut so, at the feet's and at the head's side.
+    middle_mm
+        LPS x between the right lung and the left one; infinite where there is one alone.
     """
 
     mask: sitk.Image
     known: sitk.Image
     hu: sitk.Image | None
     cut: tuple[bool, bool]
+    middle_mm: float
 
 
 def coarse_lungs(exam: Exam) -> Lungs:
@@ -87,13 +93,23 @@ def coarse_lungs(exam: Exam) -> Lungs:
     mask = _image(_averaged(exam.lobes[box] > 0, factors), exam.grid, low, factors)
     frame = _frame(mask)
     on_frame = sitk.Resample(mask, frame, sitk.Transform(), sitk.sitkLinear, 0.0)
-    known, cut = _known(on_frame, exam.grid)
+    on_left = _averaged(exam.lobes[box] >= nodule_pb2.LOBE_LEFT_UPPER, factors)
+    left = _image(on_left, exam.grid, low, factors)
+    sides = _two(on_frame, sitk.Resample(left, frame, sitk.Transform(), sitk.sitkLinear, 0.0))
+    middle = _middle(on_frame, sides)
+    known, cut = _known(on_frame, sides, right_of(on_frame, middle), exam.grid)
     hu = None
     if exam.hu is not None:
         voxels = np.clip(exam.hu[box], _AIR_HU, _TISSUE_HU)
         part = _image(_averaged(voxels, factors), exam.grid, low, factors)
         hu = sitk.Resample(part, frame, sitk.Transform(), sitk.sitkLinear, float(_TISSUE_HU))
-    return Lungs(on_frame, known, hu, cut)
+    return Lungs(on_frame, known, hu, cut, middle)
+
+
+def right_of(image: sitk.Image, middle_mm: float) -> Mask:
+    """Return which columns of an image along LPS lie on the right lung's side, bool [x]."""
+    side: Mask = image.GetOrigin()[0] + np.arange(image.GetWidth()) * COARSE_MM < middle_mm
+    return side
 
 
 def box_of(mask: sitk.Image) -> tuple[Floats, Floats]:
@@ -147,7 +163,24 @@ def _frame(mask: sitk.Image) -> sitk.Image:
     return frame
 
 
-def _known(mask: sitk.Image, grid: Grid) -> tuple[sitk.Image, tuple[bool, bool]]:
+def _two(mask: sitk.Image, left: sitk.Image) -> tuple[Mask, Mask]:
+    """Return the right lung and the left one, bool [z, y, x]."""
+    share, of_left = (sitk.GetArrayViewFromImage(one) for one in (mask, left))
+    lungs, mostly_left = share >= 0.5, 2 * of_left > share
+    return lungs & ~mostly_left, lungs & mostly_left
+
+
+def _middle(mask: sitk.Image, sides: tuple[Mask, Mask]) -> float:
+    right, left = (np.flatnonzero(one.any(axis=(0, 1))) for one in sides)
+    if not len(right) or not len(left):
+        return np.inf if len(right) else -np.inf
+    at = np.mean([np.nonzero(one)[2].mean() for one in sides])
+    return float(mask.GetOrigin()[0] + at * COARSE_MM)
+
+
+def _known(
+    mask: sitk.Image, sides: tuple[Mask, Mask], on_right: Mask, grid: Grid
+) -> tuple[sitk.Image, tuple[bool, bool]]:
     """Return where it is known what is lung, and whether lungs are cut at the foot and head."""
     lungs = sitk.GetArrayViewFromImage(mask)
     # Slices are nearly axial: the middle of the first and last one tells the height.
@@ -163,6 +196,15 @@ def _known(mask: sitk.Image, grid: Grid) -> tuple[sitk.Image, tuple[bool, bool]]
         known[:first] = 0
     if head:
         known[last + 1 :] = 0
+    for lung, columns in zip(sides, (on_right, ~on_right), strict=True):
+        areas = lung.sum(axis=(1, 2)) * COARSE_MM**2
+        rows = np.flatnonzero(areas)
+        if len(rows) and areas[rows[0]] > _CUT_MM2:
+            known[: rows[0] + 1, :, columns] = 0
+            foot = True
+        if len(rows) and areas[rows[-1]] > _CUT_MM2:
+            known[rows[-1] :, :, columns] = 0
+            head = True
     image = sitk.GetImageFromArray(known)
     image.CopyInformation(mask)
     return image, (foot, head)

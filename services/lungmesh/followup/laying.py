@@ -15,7 +15,7 @@ from lungmesh.v1 import followup_pb2
 from lungmesh.v1.followup_pb2 import RegistrationMethod
 from lungmesh.v1.volume_pb2 import VolumeReady
 
-RULES = ("exam-laying", "1")
+RULES = ("exam-laying", "2")
 # A place this far outside the box around the lungs is not in them, mm.
 _BEYOND_MM = 15.0
 # Slices that differ by more than this share are unlike.
@@ -38,12 +38,12 @@ class Limits:
     Attributes
     ----------
     least_dice
-        Overlap of the lungs.
+        Overlap of the worse laid lung.
     most_inverse_error_mm
         Median distance between a place and where there and back leads.
     least_likeness
-        Correlation of the vessels deep in the lungs. In simulated pairs it is 0.9 for the same
-        patient and 0.4 for two different ones.
+        Correlation of the vessels deep in the worse laid lung. In simulated pairs it is 0.9 for
+        the same patient and 0.4 for two different ones.
     """
 
     least_dice: float = 0.80
@@ -60,7 +60,7 @@ class Laying:
     method
         LOBES where the registration was refused.
     dice, inverse_error_mm
-        Of the registration, also of a refused one.
+        Of the registration, also of a refused one; dice of the worse laid lung.
     earlier_places
         By nodule id of the earlier exam: its place in the current exam's LPS, mm.
     earlier_visible

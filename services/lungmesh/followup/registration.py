@@ -14,13 +14,21 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from lungmesh.followup.deformation import Deformation, Sides, deform
-from lungmesh.followup.exam import COARSE_MM, MARGIN_MM, Exam, Lungs, box_of, coarse_lungs
+from lungmesh.followup.exam import (
+    COARSE_MM,
+    MARGIN_MM,
+    Exam,
+    Lungs,
+    box_of,
+    coarse_lungs,
+    right_of,
+)
 from lungmesh.v1 import followup_pb2
 from lungmesh.v1.followup_pb2 import RegistrationMethod
 
 __all__ = ["RULES", "Exam", "Registration", "register"]
 
-RULES = ("lung-registration", "2")
+RULES = ("lung-registration", "3")
 _ITERATIONS = 80
 # Share of the voxels that the overlap is measured on: twelve unknowns need few.
 _SAMPLED = 0.04
@@ -45,9 +53,10 @@ class Registration:
     deformation
         What the affine part leaves; None where it stands alone.
     dice
-        Overlap of the two lung masks, 0 … 1, where both exams show them.
+        Overlap of the lung masks, 0 … 1, where both exams show them: of the worse of both lungs.
     likeness
-        Correlation of what stands out in the laid-over lungs, -1 … 1; None without voxels.
+        Correlation of what stands out in the laid-over lungs, -1 … 1, of the worse of both; None
+        without voxels.
     inverse_error_mm
         Median distance in the lungs between a place and where there and back leads; 0 of an affine
         map alone, whose inverse is exact.
@@ -142,10 +151,11 @@ def _depth(lungs: Lungs) -> sitk.Image:
     Cut lungs are drawn on beyond their end, as the cut is no surface.
     """
     mask = sitk.GetArrayViewFromImage(lungs.mask) >= 0.5
-    rows = np.flatnonzero(sitk.GetArrayViewFromImage(lungs.known).any(axis=(1, 2)))
-    image = sitk.GetImageFromArray(
-        mask[np.clip(np.arange(len(mask)), rows[0], rows[-1])].astype(np.uint8)
-    )
+    known = sitk.GetArrayViewFromImage(lungs.known) > 0
+    first = known.argmax(axis=0)
+    last = len(known) - 1 - known[::-1].argmax(axis=0)
+    rows = np.clip(np.arange(len(mask))[:, None, None], first, last)
+    image = sitk.GetImageFromArray(np.take_along_axis(mask, rows, axis=0).astype(np.uint8))
     image.CopyInformation(lungs.mask)
     distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
     near: sitk.Image = sitk.Clamp(distance, sitk.sitkFloat32, -MARGIN_MM, MARGIN_MM)
@@ -205,4 +215,4 @@ def _sides(fixed: Lungs, moving: Lungs, affine: sitk.Transform) -> Sides:
         fixed_hu = sitk.Crop(fixed.hu, cut, cut)
         moving_hu = sitk.Resample(moving.hu, frame, affine, sitk.sitkLinear, 0.0)
     mask = sitk.Resample(moving.mask, frame, affine, sitk.sitkLinear, 0.0)
-    return Sides(fixed_hu, moving_hu, frame, mask, both)
+    return Sides(fixed_hu, moving_hu, frame, mask, both, right_of(frame, fixed.middle_mm))

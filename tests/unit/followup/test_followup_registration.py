@@ -142,6 +142,38 @@ def test_vessels_lead_where_the_surface_does_not() -> None:
     assert laid.likeness > 0.8
 
 
+def test_a_lung_whose_lower_part_was_not_found_is_not_stretched() -> None:
+    """The left lung's lower half has no lobes; the field of view ends within both lungs."""
+    field_of_view = 20
+    then, now = chest(1), chest(1, breath())
+    lobes = now.lobes.copy()
+    lobes[:35][lobes[:35] == 4] = 0
+    now = cut(Exam(now.hu, lobes, now.grid), field_of_view, len(lobes))
+    laid = register(then, now)
+    index = np.argwhere(now.lobes == 4)[::97]
+    places = now.grid.to_lps(index[:, ::-1].astype(float))
+    index[:, 0] += field_of_view
+    truth = places + np.stack([breath()[(2 - k, *index.T)] for k in range(3)], axis=-1)
+    errors = np.linalg.norm(laid.to_current(truth) - places, axis=1)
+    assert np.percentile(errors, 95) < 8.0
+    assert laid.dice > 0.9
+    assert laid.likeness is not None
+    assert laid.likeness > 0.8
+
+
+def test_one_lung_that_is_laid_ill_is_not_hidden_by_the_other() -> None:
+    then, other, now = chest(1), chest(2), chest(1)
+    assert then.hu is not None
+    assert other.hu is not None
+    hu = np.where(then.lobes == 4, other.hu, then.hu)
+    laid = register(Exam(hu, then.lobes, then.grid), now)
+    assert laid.likeness is not None
+    assert laid.likeness < 0.5
+    lobes = then.lobes.copy()
+    lobes[:, :, 72:][lobes[:, :, 72:] == 4] = 0
+    assert register(Exam(None, lobes, then.grid), now).dice < 0.8
+
+
 def test_another_patients_vessels_are_told_by_their_likeness() -> None:
     laid = register(chest(2), chest(1))
     assert laid.dice > 0.95
