@@ -15,7 +15,7 @@ from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import Index, delete, func, select
+from sqlalchemy import Index, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapped, mapped_column
@@ -30,6 +30,7 @@ from lungmesh.console.access import (
 )
 from lungmesh.console.settings import ConsoleSettings
 from lungmesh.console.store import ConsoleBase
+from lungmesh.mesh.db import READS_ONLY
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +186,7 @@ class Users:
             return None
         now, settings = time.time(), self._settings
         async with self._sessions() as session, session.begin():
+            await session.connection(execution_options=READS_ONLY)
             # One question: a viewer asks for hundreds of frames.
             found = await session.execute(
                 select(SessionRow, UserRow)
@@ -192,28 +194,31 @@ class Users:
                 .where(SessionRow.token_hash == _hash_of(token))
             )
             known = found.first()
-            if known is None:
-                return None
-            row: SessionRow = known[0]
-            user: UserRow | None = known[1]
-            idle = now - row.seen > settings.session_idle_minutes * 60
-            old = now - row.created > settings.session_hours * 3600
-            if user is None or user.disabled or idle or old:
-                await session.delete(row)
-                return None
-            if used and now - row.seen > _MARK_SECONDS:
-                row.seen = now
-            return Caller(
-                user=user.name,
-                roles=frozenset(json.loads(user.roles)),
-                tenants=tuple(json.loads(user.tenants)),
-                language=user.language,
-                local=user.local,
-                csrf=row.csrf,
-                token_hash=row.token_hash,
-                authenticated=row.authenticated,
-                expires=row.created + settings.session_hours * 3600,
-            )
+        if known is None:
+            return None
+        row: SessionRow = known[0]
+        user: UserRow | None = known[1]
+        idle = now - row.seen > settings.session_idle_minutes * 60
+        old = now - row.created > settings.session_hours * 3600
+        mine = SessionRow.token_hash == row.token_hash
+        if user is None or user.disabled or idle or old:
+            async with self._sessions() as session, session.begin():
+                await session.execute(delete(SessionRow).where(mine))
+            return None
+        if used and now - row.seen > _MARK_SECONDS:
+            async with self._sessions() as session, session.begin():
+                await session.execute(update(SessionRow).where(mine).values(seen=now))
+        return Caller(
+            user=user.name,
+            roles=frozenset(json.loads(user.roles)),
+            tenants=tuple(json.loads(user.tenants)),
+            language=user.language,
+            local=user.local,
+            csrf=row.csrf,
+            token_hash=row.token_hash,
+            authenticated=row.authenticated,
+            expires=row.created + settings.session_hours * 3600,
+        )
 
     async def close(self, caller: Caller) -> None:
         """End a session."""

@@ -23,6 +23,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from lungmesh.mesh.errors import SettingsError
 
 _CHASSIS = Path(__file__).parent / "migrations"
+# Execution options of a session's connection for a transaction that only reads: on SQLite it then
+# waits for no writer. `await session.connection(execution_options=READS_ONLY)` comes first in it.
+READS_ONLY = {"lungmesh_reads_only": True}
 
 
 class ChassisBase(DeclarativeBase):
@@ -140,4 +143,5 @@ def _set_up_sqlite(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begun(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get("lungmesh_reads_only")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
