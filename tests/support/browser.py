@@ -75,7 +75,9 @@ def watched(browser: Browser, base: str, pictures: Path, **options: Any) -> Seen
     """Open a page that keeps what its browser complains of."""
     pictures.mkdir(parents=True, exist_ok=True)
     page = browser.new_context(viewport=SCREEN, locale="en-GB", **options).new_page()
+    # A busy machine folds a correction in more than Playwright's five seconds.
     page.set_default_timeout(60_000)
+    expect.set_options(timeout=60_000)
     seen = Seen(page, base, pictures)
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on(
