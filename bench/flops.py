@@ -25,11 +25,10 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lungmesh.embedded import probe
-from lungmesh.embedded.models import read_models
+from lungmesh.embedded.models import models_folder, read_models
 
 _RUNS = 3
 _SIZE = 2048
-_NETWORKS = ("nodule_detector", "nodule_reducer", "nodule_segmenter")
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,7 @@ def main() -> None:
     table = Table(title=f"one request each, {threads} threads; limit {most / 1e9:.0f} GFLOP/s")
     for name in ("network", "GFLOP", "ms", "GFLOP/s", "share of the limit", "where the time goes"):
         table.add_column(name)
-    for model in read_models():
-        if model.name not in _NETWORKS:
-            continue
+    for model in read_models(models_folder()):
         feed = probe.feed(model.card["inputs"], probe.from_card(model.card))
         found = profile(model.onnx, feed, threads)
         rate = found.flop / found.seconds

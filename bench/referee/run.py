@@ -37,6 +37,7 @@ from lungmesh.preprocess.findings import Severity
 from lungmesh.preprocess.noise import tissue_noise_hu
 from lungmesh.preprocess.quality import LungFacts, judge_headers, judge_lungs, judge_noise
 from lungmesh.v1 import nodule_pb2, study_pb2, volume_pb2
+from models.training.simulation.plant import TYPES
 from tests.support.triton import running_triton
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,12 +46,6 @@ MOST_MARKS = 64
 _LIMIT_SECONDS = 3600.0
 # Modules whose change makes kept results stale.
 _JUDGES = ("cases", "measures", "run", "scoring")
-_TYPES = {
-    "solid": nodule_pb2.NODULE_TYPE_SOLID,
-    "part_solid": nodule_pb2.NODULE_TYPE_PART_SOLID,
-    "ground_glass": nodule_pb2.NODULE_TYPE_NON_SOLID,
-    "calcified": nodule_pb2.NODULE_TYPE_CALCIFIED,
-}
 
 
 class Referee:
@@ -110,7 +105,16 @@ class Referee:
             kept.write_text(json.dumps(result.to_json()))
         return result
 
-    def _detect(self, case: Case, ready: volume_pb2.VolumeReady) -> ScanResult:
+    def detected(
+        self, ready: volume_pb2.VolumeReady, **changed: object
+    ) -> tuple[nodule_pb2.NodulesDetected, float]:
+        """Run the detection stage and return its event and seconds.
+
+        Parameters
+        ----------
+        changed
+            Settings that differ from the shipped ones.
+        """
         if self._address is None:
             self._address = self._stack.enter_context(running_triton(self._folder / "triton"))
             self._memory.start()
@@ -118,13 +122,9 @@ class Referee:
         settings = self.shipped.model_copy(
             update={
                 "triton": self._address,
-                "least_score": 0.0,
-                "most_nodules": MOST_MARKS,
-                # One version is judged, whatever else the environment runs beside it.
-                "canary_version": None,
-                "shadow_version": None,
                 "deadline_seconds": _LIMIT_SECONDS,
                 "request_seconds": _LIMIT_SECONDS,
+                **changed,
             }
         )
         stage = DetectionStage(settings)
@@ -132,6 +132,17 @@ class Referee:
         (event,) = asyncio.run(run_stage(stage, ready, Context("event", self.blobs)))
         seconds = time.perf_counter() - start
         assert isinstance(event, nodule_pb2.NodulesDetected)
+        return event, seconds
+
+    def _detect(self, case: Case, ready: volume_pb2.VolumeReady) -> ScanResult:
+        event, seconds = self.detected(
+            ready,
+            least_score=0.0,
+            most_nodules=MOST_MARKS,
+            # One version is judged, whatever else the environment runs beside it.
+            canary_version=None,
+            shadow_version=None,
+        )
         grid = Grid.from_proto(ready.volume.geometry)
         nodules = list(event.nodules)
         marks = [case.mark(_index(one, grid), one.detection_score) for one in nodules]
@@ -181,7 +192,7 @@ class Referee:
                 size.solid_volume_mm3,
                 size.solid_mean_diameter_mm,
             ),
-            nodule.type == _TYPES[finding.kind],
+            nodule.type == TYPES[finding.kind],
             case.spacing,
         )
 

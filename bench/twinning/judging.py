@@ -192,25 +192,24 @@ def _of_current(
     partners = {one.current_id: one.earlier_id for one in result.pairs}
     for now in sides[1]:
         same = [one for one in sides[0] if one.courses & now.courses]
-        said = result.outcomes[now.nodule_id]
+        said = _word(result.outcomes[now.nodule_id])
         linked = frozenset(result.related.get(now.nodule_id, ())) or frozenset(
             {partners[now.nodule_id]} if now.nodule_id in partners else ()
         )
         if not same:
-            answers = _unseen(pair.outside_mm[now.nodule_id], _NEW)
-            if now.courses & hidden and answers == (_NEW,):
+            answers = _unseen(pair.outside_mm[now.nodule_id], _word(_NEW))
+            if now.courses & hidden and answers == (_word(_NEW),):
                 # It was there, in view, and hidden by tissue: nobody can say.
                 continue
         elif len(same) > 1:
-            answers = (_MERGED,)
+            answers = (_word(_MERGED),)
         else:
             pieces = [one for one in sides[1] if one.courses & same[0].courses]
-            answers = (_SPLIT,) if len(pieces) > 1 else (_SAME,)
+            answers = (_word(_SPLIT if len(pieces) > 1 else _SAME),)
         truth = frozenset(one.nodule_id for one in same)
         right = said in answers and linked == truth
-        words = tuple(map(_word, answers))
         missed = not same and bool(now.courses & there)
-        yield Decision(patient, now.nodule_id, _word(said), words, right, missed)
+        yield Decision(patient, now.nodule_id, said, answers, right, missed)
 
 
 def _of_earlier(
@@ -235,19 +234,22 @@ def _of_earlier(
         outside = pair.outside_mm[name]
         if then.courses & hidden and outside < _BORDER_MM:
             continue
-        answers = tuple(_word(one) for one in _unseen(outside, _NEW))
-        answers = tuple("RESOLVED" if one == "NEW" else one for one in answers)
+        answers = _unseen(outside, "RESOLVED")
         missed = bool(then.courses & there)
         yield Decision(patient, name, said, answers, said in answers, missed)
 
 
-def _unseen(
-    outside_mm: float, inside: MatchOutcome.ValueType
-) -> tuple[MatchOutcome.ValueType, ...]:
-    """Return what is right of a nodule without a partner by where its place lies."""
+def _unseen(outside_mm: float, inside: str) -> tuple[str, ...]:
+    """Return what is right of a nodule without a partner by where its place lies.
+
+    Parameters
+    ----------
+    inside
+        The word for one whose place the other exam shows.
+    """
     if outside_mm > _BORDER_MM:
-        return (_UNSEEN,)
-    return (inside,) if outside_mm < -_BORDER_MM else (inside, _UNSEEN)
+        return (_word(_UNSEEN),)
+    return (inside,) if outside_mm < -_BORDER_MM else (inside, _word(_UNSEEN))
 
 
 def _twice(then: ExamRecord, now: ExamRecord) -> Iterator[tuple[str, Nodule, Nodule]]:

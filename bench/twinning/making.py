@@ -22,17 +22,11 @@ from lungmesh.mesh.geometry import Grid
 from lungmesh.preprocess.coarse import coarsen
 from lungmesh.preprocess.lobes import find_lobes
 from lungmesh.preprocess.lungs import find_lungs
-from lungmesh.v1 import nodule_pb2
 from models.training.simulation.hosts import real_hosts
+from models.training.simulation.plant import TYPES
 from models.training.simulation.shapes import Shape
 from models.training.simulation.twins import TwinExam, moved, twin
 
-TYPES = {
-    "solid": nodule_pb2.NODULE_TYPE_SOLID,
-    "part_solid": nodule_pb2.NODULE_TYPE_PART_SOLID,
-    "ground_glass": nodule_pb2.NODULE_TYPE_NON_SOLID,
-    "calcified": nodule_pb2.NODULE_TYPE_CALCIFIED,
-}
 # A nodule that the lung mask leaves out has the lobe that is nearest by, within this.
 _NEAR_MM = 15.0
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.referee.cases import Case, finding_of
 from bench.referee.run import Referee, grid_of
-from lungmesh.detection.stage import DetectionStage
-from lungmesh.mesh import Context
-from lungmesh.mesh.stage import run_stage
-from lungmesh.v1 import nodule_pb2
 from models.training.simulation.twins import TwinExam
-from tests.support.triton import running_triton
 
 Triple = tuple[float, float, float]
-_LIMIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -51,19 +44,7 @@ class Reader(Referee):
             findings=tuple(finding_of(planted) for planted in scan.nodules.values()),
             ignore=scan.ignore,
         )
-        if self._address is None:
-            self._address = self._stack.enter_context(running_triton(self._folder / "triton"))
-        settings = self.shipped.model_copy(
-            update={
-                "triton": self._address,
-                "deadline_seconds": _LIMIT_SECONDS,
-                "request_seconds": _LIMIT_SECONDS,
-            }
-        )
-        ready = self._event(case)
-        stage = DetectionStage(settings)
-        (event,) = asyncio.run(run_stage(stage, ready, Context("event", self.blobs)))
-        assert isinstance(event, nodule_pb2.NodulesDetected)
+        event, _ = self.detected(self._event(case))
         grid = grid_of(case)
         centers = [grid.to_index(list(one.center_lps_mm))[::-1] for one in event.nodules]
         hits = _hits(scan, centers)

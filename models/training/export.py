@@ -101,6 +101,16 @@ class Recipe:
     largest_batch: int
     gpu: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def script(self) -> str:
+        """The module that trains it."""
+        return self.name.removeprefix("nodule_")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its training leaves the weights."""
+        return CACHE / f"{self.script}.pt"
+
 
 RECIPES = (
     Recipe(
@@ -157,14 +167,19 @@ RECIPES = (
 )
 
 
+def trained(recipe: Recipe, checkpoint: Path) -> nn.Module:
+    """Return a network that takes and answers what its exported graph does."""
+    network = recipe.make()
+    network.load_state_dict(torch.load(checkpoint, weights_only=True))
+    return recipe.wrap(network).eval()
+
+
 def export(recipe: Recipe, checkpoint: Path, version: str, out: Path) -> float:
     """Write `<out>/<name>/<version>/model.onnx` and its card; return how far ONNX is off.
 
     Raises ValueError when ONNX and PyTorch do not agree.
     """
-    network = recipe.make()
-    network.load_state_dict(torch.load(checkpoint, weights_only=True))
-    wrapped = recipe.wrap(network).eval()
+    wrapped = trained(recipe, checkpoint)
     target = out / recipe.name / version / "model.onnx"
     target.parent.mkdir(parents=True, exist_ok=True)
     example = torch.zeros((1, *recipe.shape), dtype=torch.int16)
@@ -191,7 +206,7 @@ def export(recipe: Recipe, checkpoint: Path, version: str, out: Path) -> float:
         target,
         title=recipe.title,
         description=recipe.description,
-        made_by=f"models/training/{recipe.name.removeprefix('nodule_')}.py",
+        made_by=f"models/training/{recipe.script}.py",
         intended_use=_MADE_FOR,
         max_batch_size=recipe.largest_batch,
         parameters=recipe.parameters,
@@ -232,7 +247,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "models")
     asked = parser.parse_args()
     for recipe in RECIPES:
-        checkpoint = CACHE / f"{recipe.name.removeprefix('nodule_')}.pt"
+        checkpoint = recipe.checkpoint
         if asked.only in (None, recipe.name) and checkpoint.is_file():
             off = export(recipe, checkpoint, asked.version, asked.out)
             size = (asked.out / recipe.name / asked.version / "model.onnx").stat().st_size

@@ -20,21 +20,13 @@ from lungmesh.detection.describe import solid_core
 from lungmesh.detection.family import Candidate
 from lungmesh.detection.kind import classify, share_logit
 from lungmesh.detection.region import Region, isolate
-from lungmesh.v1 import nodule_pb2
 from models.training import reducer, segmenter
+from models.training.export import RECIPES, trained
 from models.training.grounds import pool
-from models.training.networks import Reducer, Segmenter
 from models.training.samples import Drawer
-from models.training.simulation.lidc import CACHE
-from models.training.simulation.plant import KINDS, Kind
+from models.training.simulation.degrade import rounded
+from models.training.simulation.plant import KINDS, TYPES, Kind
 from models.training.simulation.shapes import load_shapes
-
-_TYPES = {
-    "solid": nodule_pb2.NODULE_TYPE_SOLID,
-    "part_solid": nodule_pb2.NODULE_TYPE_PART_SOLID,
-    "ground_glass": nodule_pb2.NODULE_TYPE_NON_SOLID,
-    "calcified": nodule_pb2.NODULE_TYPE_CALCIFIED,
-}
 
 
 @dataclass(frozen=True)
@@ -53,25 +45,19 @@ class Said:
 
 def said(drawer: Drawer, count: int) -> Iterator[Said]:
     """Give what the networks say of `count` nodules; those without an outline are left out."""
-    judge, outliner = Reducer(), Segmenter()
-    judge.load_state_dict(torch.load(CACHE / "reducer.pt", weights_only=True))
-    outliner.load_state_dict(torch.load(CACHE / "segmenter.pt", weights_only=True))
-    judge.eval()
-    outliner.eval()
+    _, judge, outliner = (trained(recipe, recipe.checkpoint) for recipe in RECIPES)
     for number in range(count):
         planting = drawer.planted(segmenter.CROP, KINDS[number % len(KINDS)])
         wide = drawer.sample(planting, segmenter.CROP)
         near = torch.from_numpy(_rounded(drawer.sample(planting, reducer.CROP).hu))[None]
         cube = _rounded(wide.hu)
         with torch.no_grad():
-            # As the exported graph does: the mean of a crop and its mirror image.
-            kinds = sum(judge(one)[1].softmax(1) for one in (near, near.flip(3)))[0] / 2
-            seen = segmenter.inner(torch.from_numpy(cube)[None])
-            shares = segmenter.whole(outliner(seen).float().sigmoid())[0].numpy()
+            _, kinds = judge(near)
+            shares = outliner(torch.from_numpy(cube)[None])[0].float().numpy()
         middle = Candidate((0.0, 0.0, 0.0), wide.diameter_mm, 1.0)
         region = isolate(cube, shares[0], shares[1], wide.step_mm, middle)
         if region is not None:
-            yield Said(wide.kind, tuple(kinds.tolist()), region)
+            yield Said(wide.kind, tuple(kinds[0].tolist()), region)
 
 
 def type_of(one: Said) -> int:
@@ -107,7 +93,7 @@ def main() -> None:
         print(f"{name:>12}  mean {middle:.2f}  deviation {(high - low) / 1.349:.2f}")
     print("types by the rule, SIMULATED nodules of the validation patients' shapes")
     judged: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
-    names: dict[int, str] = {number: kind for kind, number in _TYPES.items()}
+    names: dict[int, str] = {number: kind for kind, number in TYPES.items()}
     for one in said(Drawer(grounds, load_shapes("validation"), 42), chosen.count):
         judged[one.kind][names.get(type_of(one), "other")] += 1
     for kind, counts in judged.items():
@@ -116,7 +102,8 @@ def main() -> None:
 
 
 def _rounded(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
-    return np.ascontiguousarray(np.clip(np.rint(hu), -1024, 3071)).astype(np.int16)
+    # PyTorch takes no array that is turned round.
+    return np.ascontiguousarray(rounded(hu))
 
 
 if __name__ == "__main__":

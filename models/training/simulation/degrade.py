@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from lungmesh.preprocess.noise import local_moments, most_frequent
+from lungmesh.preprocess.noise import local_moments, most_frequent, window_mean
 
 Hu = npt.NDArray[np.int16]
 Mask = npt.NDArray[np.bool_]
@@ -122,7 +122,7 @@ def measured_noise(hu: Hu, spacing: Triple, lungs: Mask) -> Noise:
         variance = float(square[flat].mean())
         step = (part - np.roll(part, 1, 2))[flat]
         across = 1 - float(np.mean(step**2)) / (2 * variance)
-        rise = (rest - above + local_moments(above, spacing[1])[0])[flat]
+        rise = (rest - above + window_mean(above, spacing[1]))[flat]
         spread = 1.4826 * float(np.median(np.abs(rise)))
         along_z = float(np.clip(1 - spread**2 / (2 * variance), 0, 0.45))
     return Noise(tissue_hu, lung_hu or tissue_hu, _cutoff(across, spacing[2]), along_z)
@@ -160,7 +160,7 @@ def with_noise(hu: Hu, spacing: Triple, noise: Noise, times: float, seed: int) -
         local = ndimage.uniform_filter(plane.astype(np.float32), round(5 / spacing[1]) | 1)
         tissue = np.clip((local + 850) / 850, 0, 1)
         deviation = noise.lung_hu + tissue * (noise.tissue_hu - noise.lung_hu)
-        out[z] = _rounded(plane + times * deviation * field)
+        out[z] = rounded(plane + times * deviation * field)
     return Degraded(out, spacing)
 
 
@@ -200,7 +200,7 @@ def thick_slices(hu: Hu, spacing: Triple, mm: float) -> Degraded:
     for k, row in enumerate(weights):
         used = np.flatnonzero(row)
         part = hu[used[0] : used[-1] + 1].astype(np.float32)
-        out[k] = _rounded(np.tensordot(row[used[0] : used[-1] + 1], part, 1))
+        out[k] = rounded(np.tensordot(row[used[0] : used[-1] + 1], part, 1))
     return Degraded(out, (mm, *spacing[1:]), (own / mm, 1.0, 1.0), (0.5 * own / mm - 0.5, 0.0, 0.0))
 
 
@@ -230,7 +230,7 @@ def prone(hu: Hu, spacing: Triple, lungs: Mask) -> Degraded:
         # Vessels and the air of bronchi keep their HU.
         local = ndimage.gaussian_filter(plane.astype(np.float32), 1.5 / spacing[1])
         share = np.clip((-550 - local) / 150, 0, 1) * np.clip((local + 990) / 40, 0, 1)
-        out[z] = _rounded(plane + lungs[z] * share * tilt)
+        out[z] = rounded(plane + lungs[z] * share * tilt)
     return Degraded(
         np.ascontiguousarray(out[:, ::-1, ::-1]),
         spacing,
@@ -270,7 +270,7 @@ def _filtered(hu: Hu, spacing: Triple, gain: Callable[[Floats], Floats]) -> Degr
     for z in range(0, len(hu), _SLICES_AT_ONCE):
         part = hu[z : z + _SLICES_AT_ONCE].astype(np.float32)
         spectrum = fft.dctn(part, axes=(1, 2), overwrite_x=True) * factor
-        out[z : z + _SLICES_AT_ONCE] = _rounded(fft.idctn(spectrum, axes=(1, 2)))
+        out[z : z + _SLICES_AT_ONCE] = rounded(fft.idctn(spectrum, axes=(1, 2)))
     return Degraded(out, spacing)
 
 
@@ -319,7 +319,8 @@ def _gravity(hu: Hu, lungs: Mask) -> tuple[float, float]:
     return slope, float(np.average(rows, weights=np.square(weights)))
 
 
-def _rounded(values: Floats) -> Hu:
+def rounded(values: Floats) -> Hu:
+    """Return HU as scanners store them: whole, and within their range."""
     hu: Hu = np.clip(np.rint(values), _LOWEST, _HIGHEST).astype(np.int16)
     return hu
 

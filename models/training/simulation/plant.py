@@ -13,10 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from lungmesh.v1 import nodule_pb2
 from models.training.simulation.shapes import STEP_MM, Shape
 
 Kind = Literal["solid", "part_solid", "ground_glass", "calcified"]
 KINDS: tuple[Kind, ...] = ("solid", "part_solid", "ground_glass", "calcified")
+# What the mesh calls them.
+TYPES: dict[str, nodule_pb2.NoduleType.ValueType] = {
+    "solid": nodule_pb2.NODULE_TYPE_SOLID,
+    "part_solid": nodule_pb2.NODULE_TYPE_PART_SOLID,
+    "ground_glass": nodule_pb2.NODULE_TYPE_NON_SOLID,
+    "calcified": nodule_pb2.NODULE_TYPE_CALCIFIED,
+}
 Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Triple = tuple[float, float, float]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from models.training.simulation.degrade import rounded
 from models.training.simulation.hosts import Host
 from models.training.simulation.trees import Tubes, grow, paint
 
@@ -89,7 +90,7 @@ def procedural_lung(shape: tuple[int, int, int], seed: int, spacing_mm: float = 
     hu += noise_hu * _noise(random, shape, spacing_mm)
     return Host(
         name=f"procedural-{seed}",
-        hu=np.clip(np.rint(hu), -1024, 3071).astype(np.int16),
+        hu=rounded(hu),
         lungs=depth < 0,
         ignore=np.zeros(shape, bool),
         spacing=(spacing_mm, spacing_mm, spacing_mm),

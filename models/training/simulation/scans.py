@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from models.training.simulation.degrade import rounded
 from models.training.simulation.hosts import Host, kept_variant
 from models.training.simulation.plant import Kind, Planted, plant
 from models.training.simulation.shapes import Shape
@@ -106,7 +107,7 @@ def simulated_scan(host: Host, shapes: Sequence[Shape], seed: int, count: int = 
                 nodules.append(planted)
                 taken.append((mm, diameter))
                 break
-    hu = np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+    hu = rounded(image)
     return Scan(
         f"simulated {host.name} {seed}", hu, lungs.lungs, lungs.ignore, lungs.spacing, nodules
     )

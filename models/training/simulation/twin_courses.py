@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.training.simulation.hosts import Host
-from models.training.simulation.plant import Kind
+from models.training.simulation.plant import KINDS, Kind
 from models.training.simulation.scans import LEAST_MM
 from models.training.simulation.shapes import Shape
 
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Triple = tuple[float, float, float]
 _NODULES = 8
-_KINDS: tuple[Kind, ...] = ("solid", "part_solid", "ground_glass", "calcified")
+# In the order of KINDS.
 _KIND_SHARES = (0.6, 0.14, 0.2, 0.06)
 _FATES = ("stable", "growing", "shrinking", "new", "vanished")
 _FATE_SHARES = (0.38, 0.3, 0.08, 0.12, 0.12)
@@ -79,7 +79,7 @@ def courses(
         if len(made) >= _NODULES:
             break
         fate = str(random.choice(_FATES, p=_FATE_SHARES))
-        kind = _KINDS[int(random.choice(4, p=_KIND_SHARES))]
+        kind = KINDS[int(random.choice(4, p=_KIND_SHARES))]
         start = float(np.exp(random.uniform(np.log(_SMALLEST_MM), np.log(_LARGEST_MM))))
         sizes = _sizes(fate, max(start, LEAST_MM[kind]), LEAST_MM[kind], days, random)
         place = site.free(max(sizes))

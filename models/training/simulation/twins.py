@@ -18,6 +18,7 @@ from scipy import ndimage
 from lungmesh.mesh.geometry import Grid
 from models.training.simulation.degrade import (
     measured_noise,
+    rounded,
     sharp_kernel,
     soft_kernel,
     thick_slices,
@@ -172,8 +173,7 @@ def _exam(
         else:
             nodules[course.name] = planted
     nodules = _merged(nodules, fates, number, float(np.prod(host.spacing)))
-    hu = np.clip(np.rint(image), -1024, 3071).astype(np.int16)
-    hu, low_dose = _scanned(hu, host, lungs, kernel, random)
+    hu, low_dose = _scanned(rounded(image), host, lungs, kernel, random)
     spacing, slice_mm = host.spacing, host.slice_mm
     first = low
     if host.spacing[0] < 0.75 * _THICK_MM and random.random() < _THICK:

@@ -31,7 +31,7 @@ def tissue_noise_hu(hu: Hu, pixel_mm: float) -> float:
     """
     picked = np.unique(np.linspace(0, len(hu) - 1, _SLICES).astype(int))
     deviations = []
-    # A slice at a time: the windows of all of them would take a hundred times its memory.
+    # A slice at a time: all of them at once would take as many times the memory.
     for plane in hu[picked]:
         mean, square = local_moments(plane.astype(np.float32), pixel_mm)
         deviations.append(np.sqrt(square[np.abs(mean - _TISSUE_HU) < _TISSUE_REACH_HU]))
@@ -40,11 +40,15 @@ def tissue_noise_hu(hu: Hu, pixel_mm: float) -> float:
 
 def local_moments(plane: Floats, pixel_mm: float) -> tuple[Floats, Floats]:
     """Return mean and variance around each pixel of planes [..., y, x], in HU and HU²."""
+    mean = window_mean(plane, pixel_mm)
+    return mean, np.maximum(window_mean((plane - mean) ** 2, pixel_mm), 0)
+
+
+def window_mean(plane: Floats, pixel_mm: float) -> Floats:
+    """Return the mean around each pixel of planes [..., y, x]."""
     width = max(3, round(_PATCH_MM / pixel_mm))
-    size = (1,) * (plane.ndim - 2) + (width, width)
-    mean = ndimage.uniform_filter(plane, size)
-    square = ndimage.uniform_filter((plane - mean) ** 2, size)
-    return mean, np.maximum(square, 0)
+    mean: Floats = ndimage.uniform_filter(plane, (1,) * (plane.ndim - 2) + (width, width))
+    return mean
 
 
 def most_frequent(values: Floats) -> float:
