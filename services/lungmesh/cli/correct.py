@@ -11,13 +11,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lungmesh.cli.client import MeshClient
 from lungmesh.cli.exits import CommandError, Exit
-from lungmesh.cli.show import Show
+from lungmesh.cli.show import Show, name_of
 from lungmesh.cli.timeline import dated, study_date, the_timeline
 from lungmesh.cli.up import the_running_mesh
 from lungmesh.v1 import followup_pb2, nodule_pb2
 from lungmesh.v1.followup_pb2 import Correction, FollowupUpdated, HandMeasurement, NoduleRef
-
-_TYPE = "NODULE_TYPE_"
 
 
 @dataclass(frozen=True)
@@ -118,12 +116,13 @@ def type_of(name: str) -> nodule_pb2.NoduleType.ValueType:
 
     Raises CommandError (USAGE).
     """
-    key = _TYPE + name.replace("-", "_").upper()
-    known = nodule_pb2.NoduleType.keys()[1:]
-    if key not in known:
-        names = ", ".join(k.removeprefix(_TYPE).replace("_", "-").lower() for k in known)
+    kind = nodule_pb2.NoduleType
+    types = {name_of(kind.DESCRIPTOR, value): value for value in kind.values() if value}
+    known = types.get(name.replace("-", "_").lower())
+    if known is None:
+        names = ", ".join(types).replace("_", "-")
         raise CommandError(f"the type must be one of {names}", Exit.USAGE)
-    return nodule_pb2.NoduleType.Value(key)
+    return known
 
 
 def _say(

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
 from lungmesh.cli.exits import CommandError, Exit, writing
-from lungmesh.cli.show import Show, words
+from lungmesh.cli.show import Show, name_of, words
 from lungmesh.cli.timeline import dated
 from lungmesh.cli.up import the_running_mesh
 from lungmesh.v1 import followup_pb2
@@ -21,7 +21,6 @@ _FORMATS = {
     "csv": followup_pb2.REGISTRY_FORMAT_CSV,
     "fhir": followup_pb2.REGISTRY_FORMAT_FHIR,
 }
-_ESCALATION = "ESCALATION_"
 
 
 def day(text: str | None) -> str:
@@ -59,7 +58,7 @@ def list_due(
     )
     if state is not None:
         request.escalation = followup_pb2.Escalation.Value(
-            _ESCALATION + state.replace("-", "_").upper()
+            "ESCALATION_" + state.replace("-", "_").upper()
         )
     client = MeshClient(the_running_mesh(data))
     exams = list(islice(client.due(request), limit + 1))
@@ -161,7 +160,7 @@ def show_response(data: Path, tenant: str, patient: str, baseline: str, show: Sh
 
 
 def _state(exam: DueExam) -> str:
-    return followup_pb2.Escalation.Name(exam.escalation).removeprefix(_ESCALATION).lower()
+    return name_of(followup_pb2.Escalation.DESCRIPTOR, exam.escalation)
 
 
 def _due_facts(exam: DueExam) -> dict[str, object]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
 from lungmesh.cli.exits import CommandError, Exit
-from lungmesh.cli.show import Show, words
+from lungmesh.cli.show import Show, name_of, words
 from lungmesh.cli.up import the_running_mesh
 from lungmesh.v1 import followup_pb2, nodule_pb2
 from lungmesh.v1.followup_pb2 import FollowupUpdated
@@ -231,14 +231,14 @@ def _show_exams(exams: Sequence[FollowupUpdated], show: Show) -> None:
     show.table(table, "exams", rows)
     for exam in exams:
         for said in exam.corrections:
-            kind = followup_pb2.CorrectionKind.Name(said.kind).removeprefix("CORRECTION_KIND_")
+            kind = name_of(followup_pb2.CorrectionKind.DESCRIPTOR, said.kind)
             at = said.at.ToDatetime().strftime("%Y-%m-%d %H:%M UTC")
             what = f" {said.withdraws}" if said.withdraws else ""
             show.note(
-                f"correction {said.correction_id}: {kind.lower()}{what} by {said.author}, {at}",
+                f"correction {said.correction_id}: {kind}{what} by {said.author}, {at}",
                 study_id=exam.study.study_id,
                 correction_id=said.correction_id,
-                kind=kind.lower(),
+                kind=kind,
                 author=said.author,
             )
 
@@ -286,23 +286,18 @@ def _probability(prior: PriorMatch) -> str:
 
 def _growth(nodule: Nodule) -> str:
     outcome = nodule.tracking.outcome
+    growth = words(name_of(nodule_pb2.GrowthClass.DESCRIPTOR, nodule.tracking.growth))
     if outcome in (nodule_pb2.MATCH_OUTCOME_SPLIT, nodule_pb2.MATCH_OUTCOME_MERGED):
-        word = nodule_pb2.MatchOutcome.Name(outcome).removeprefix("MATCH_OUTCOME_").lower()
-        return f"{_growth_class(nodule)}, {word}"
-    return _growth_class(nodule)
-
-
-def _growth_class(nodule: Nodule) -> str:
-    name = nodule_pb2.GrowthClass.Name(nodule.tracking.growth)
-    return words(name.removeprefix("GROWTH_CLASS_").lower())
+        return f"{growth}, {name_of(nodule_pb2.MatchOutcome.DESCRIPTOR, outcome)}"
+    return growth
 
 
 def _lobe(nodule: Nodule) -> str:
-    return nodule_pb2.Lobe.Name(nodule.lobe).removeprefix("LOBE_").lower()
+    return name_of(nodule_pb2.Lobe.DESCRIPTOR, nodule.lobe)
 
 
 def _type(nodule: Nodule) -> str:
-    return nodule_pb2.NoduleType.Name(nodule.type).removeprefix("NODULE_TYPE_").lower()
+    return name_of(nodule_pb2.NoduleType.DESCRIPTOR, nodule.type)
 
 
 def _category(categories: Sequence[Category], guideline: str) -> str:

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
-from lungmesh.cli.show import STATE_WORDS, JsonLines
+from lungmesh.cli.show import STATE_WORDS, JsonLines, name_of
 from lungmesh.cli.up import the_running_mesh
 from lungmesh.v1 import events_pb2
 from lungmesh.v1.console_pb2 import StudyOutcome, StudyView
@@ -70,7 +70,7 @@ def _facts(view: StudyView) -> dict[str, object]:
 
 
 def _outcome(view: StudyView) -> str:
-    return StudyOutcome.Name(view.outcome).removeprefix("STUDY_OUTCOME_").lower()
+    return name_of(StudyOutcome.DESCRIPTOR, view.outcome)
 
 
 def _now(view: StudyView) -> str:
