@@ -10,10 +10,9 @@ from rich.table import Table
 from lungmesh.cli.job import Result
 from lungmesh.cli.show import Show, words
 from lungmesh.cli.summary import read_summary, stage_seconds
-from lungmesh.cli.timeline import dated, show_timeline
+from lungmesh.cli.timeline import LUNG_RADS, dated, judged, show_timeline
 
 GIB = 1024**3
-_LUNG_RADS = "Lung-RADS"
 
 
 def show_results(result: Result, out: Path, show: Show) -> None:
@@ -44,7 +43,7 @@ def show_results(result: Result, out: Path, show: Show) -> None:
 
 def _programme(summary: dict[str, Any]) -> str:
     """Return the guideline that the programme follows."""
-    return str((summary["next"] or {}).get("guideline") or _LUNG_RADS)
+    return str((summary["next"] or {}).get("guideline") or LUNG_RADS)
 
 
 def _show_nodules(nodules: list[dict[str, Any]], guideline: str, show: Show) -> None:
@@ -58,7 +57,7 @@ def _show_nodules(nodules: list[dict[str, Any]], guideline: str, show: Show) -> 
     rows = []
     for nodule in nodules:
         category = _category(nodule["categories"], guideline)
-        rows.append({**nodule, "lung_rads": _category(nodule["categories"], _LUNG_RADS)})
+        rows.append({**nodule, "lung_rads": _category(nodule["categories"], LUNG_RADS)})
         table.add_row(
             str(nodule["number"]),
             words(nodule["lobe"]),
@@ -73,11 +72,10 @@ def _show_nodules(nodules: list[dict[str, Any]], guideline: str, show: Show) -> 
 
 
 def _show_categories(categories: list[dict[str, Any]], show: Show) -> None:
-    for category in categories:
-        name = f"{category['guideline']} {category['edition']}"
-        word = category["category"] or "no category, needs " + ", ".join(category["needs"])
-        row = f" ({category['row']})" if category["category"] and category["row"] else ""
-        show.note(f"{name}: {word}{row}. {category['management_en']}".strip(), **category)
+    for c in categories:
+        name = f"{c['guideline']} {c['edition']}"
+        text = judged(name, c["category"], c["row"], c["needs"], c["management_en"])
+        show.note(text, **c)
 
 
 def _show_next(coming: dict[str, Any] | None, show: Show) -> None:

@@ -17,7 +17,7 @@ from lungmesh.v1 import followup_pb2, nodule_pb2
 from lungmesh.v1.followup_pb2 import FollowupUpdated
 from lungmesh.v1.nodule_pb2 import Category, Nodule, PriorMatch
 
-_LUNG_RADS = "Lung-RADS"
+LUNG_RADS = "Lung-RADS"
 _COLUMNS = ("no.", "nodule", "exam", "mean mm", "mm³", "change", "VDT, days (95 %)", "P(grown)")
 _RIGHT = ("no.", "mean mm", "mm³", "change", "P(grown)")
 # Figures that must not break in two.
@@ -28,10 +28,14 @@ _GONE, _NOT_SEEN = "resolved", "not evaluable"
 
 @dataclass(frozen=True)
 class Row:
-    """A nodule in one exam; `nodule` is None where the exam does not show it."""
+    """A nodule in one exam; `nodule` is None where the exam does not show it.
+
+    `prior` is the comparison with the exam before in which the nodule was seen.
+    """
 
     exam: FollowupUpdated
     nodule: Nodule | None
+    prior: PriorMatch | None = None
     fate: str = ""
 
 
@@ -52,34 +56,37 @@ def timeline_of(data: Path, tenant: str, patient: str, show: Show) -> None:
     _show_exams(exams, show)
     show_timeline(exams, show)
     last = exams[-1]
-    for category in last.exam_categories:
-        name = f"{category.guideline.name} {category.guideline.version}"
-        word = category.category or "no category, needs " + ", ".join(category.needs)
-        row = f" ({category.row})" if category.category and category.row else ""
-        show.note(f"{name}: {word}{row}. {category.management_en}".strip())
+    for c in last.exam_categories:
+        name = f"{c.guideline.name} {c.guideline.version}"
+        show.note(judged(name, c.category, c.row, c.needs, c.management_en))
     if last.next.work_up or last.next.due_date:
         show.note(f"next: {_next(last)}")
 
 
 def show_timeline(exams: Sequence[FollowupUpdated], show: Show) -> None:
     """Print each nodule's row of every exam that shows it, the earliest first."""
-    guideline = exams[-1].next.guideline.name or _LUNG_RADS
+    guideline = exams[-1].next.guideline.name or LUNG_RADS
     table = Table(title="timeline (change against the exam before)", title_justify="left")
     for name in (*_COLUMNS, "growth", guideline):
         right, whole = name in _RIGHT, name in _WHOLE
         table.add_column(name, justify="right" if right else "left", no_wrap=whole)
     rows = []
     for course in _courses(exams):
-        first = True
         for row in course:
             rows.append(_facts(row, course, guideline))
-            table.add_row(*_cells(row, course, guideline, first), end_section=row is course[-1])
-            first = False
+            table.add_row(*_cells(row, course, guideline), end_section=row is course[-1])
     if not rows:
         show.note("no nodule in any exam")
         return
     show.table(table, "timeline", rows)
     _show_unlike(exams, show)
+
+
+def judged(guideline: str, category: str, row: str, needs: Sequence[str], management: str) -> str:
+    """Return what a guideline says of an exam: the category with its row, or what it needs."""
+    word = category or "no category, needs " + ", ".join(needs)
+    by = f" ({row})" if category and row else ""
+    return f"{guideline}: {word}{by}. {management}".strip()
 
 
 def dated(dicom_date: str) -> str:
@@ -100,7 +107,8 @@ def _courses(exams: Sequence[FollowupUpdated]) -> Iterator[list[Row]]:
     courses: dict[str, list[Row]] = {}
     for exam in exams:
         for nodule in exam.nodules:
-            courses.setdefault(nodule.tracking.tracking_uid, []).append(Row(exam, nodule))
+            course = courses.setdefault(nodule.tracking.tracking_uid, [])
+            course.append(Row(exam, nodule, _before(nodule, course)))
     for course in courses.values():
         course += _fate(course[-1], exams)
     place = {exam.study.study_id: number for number, exam in enumerate(exams)}
@@ -121,9 +129,9 @@ def _fate(last: Row, exams: Sequence[FollowupUpdated]) -> list[Row]:
             if prior.study_id != last.exam.study.study_id:
                 continue
             if nodule_id in prior.resolved_nodule_ids:
-                return [Row(exam, None, _GONE)]
+                return [Row(exam, None, fate=_GONE)]
             if nodule_id in prior.not_evaluable_nodule_ids:
-                return [Row(exam, None, _NOT_SEEN)]
+                return [Row(exam, None, fate=_NOT_SEEN)]
     return []
 
 
@@ -132,22 +140,21 @@ def _last(course: list[Row]) -> tuple[FollowupUpdated, Nodule]:
     return next((row.exam, row.nodule) for row in reversed(course) if row.nodule is not None)
 
 
-def _before(row: Row, course: list[Row]) -> PriorMatch | None:
-    """Return the comparison with the exam before in which the nodule was seen."""
-    if row.nodule is None:
-        return None
-    earlier = [other.exam.study.study_id for other in course[: course.index(row)]]
-    compared = {prior.study_id: prior for prior in row.nodule.tracking.priors}
-    return next((compared[study] for study in reversed(earlier) if study in compared), None)
+def _before(nodule: Nodule, earlier: list[Row]) -> PriorMatch | None:
+    """Return the comparison with the last of the earlier rows that it was compared with."""
+    compared = {prior.study_id: prior for prior in nodule.tracking.priors}
+    studies = (row.exam.study.study_id for row in reversed(earlier))
+    return next((compared[study] for study in studies if study in compared), None)
 
 
-def _cells(row: Row, course: list[Row], guideline: str, first: bool) -> list[str]:
+def _cells(row: Row, course: list[Row], guideline: str) -> list[str]:
     exam, nodule = _last(course)
+    first = row is course[0]
     name = f"{words(_lobe(nodule))} {words(_type(nodule))}" if first else ""
     number = str(nodule.number) if first and exam is course[-1].exam else ""
     if row.nodule is None:
         return [number, name, dated(study_date(row.exam)), *[""] * 5, row.fate, ""]
-    prior, m = _before(row, course), row.nodule.measurement
+    prior, m = row.prior, row.nodule.measurement
     return [
         number,
         name,
@@ -172,7 +179,7 @@ def _facts(row: Row, course: list[Row], guideline: str) -> dict[str, Any]:
     }
     if row.nodule is None:
         return facts
-    prior, m = _before(row, course), row.nodule.measurement
+    prior, m = row.prior, row.nodule.measurement
     facts |= {
         "number": row.nodule.number,
         "nodule_id": row.nodule.nodule_id,
