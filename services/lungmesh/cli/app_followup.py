@@ -103,36 +103,45 @@ def response(
     show_response(data, tenant, patient, baseline, choose_show(as_json))
 
 
-@correct_app.command()
-def confirm(
-    patient: Patient,
-    nodule: Nodule,
-    author: Author,
-    tenant: Tenant = TENANT,
-    data: Data = DEFAULT_DATA,
-    as_json: AsJson = False,
-) -> None:
-    """The finding is a nodule."""
-    from lungmesh.cli.correct import Said, plain
+def _on_a_nodule(kind: str, meaning: str) -> None:
+    """Add a command that says nothing but which nodule it means."""
 
-    said = Said(tenant, patient, author)
-    plain(data, said, "confirm", nodule, "", choose_show(as_json))
+    @correct_app.command(kind, help=meaning)
+    def command(
+        patient: Patient,
+        nodule: Nodule,
+        author: Author,
+        tenant: Tenant = TENANT,
+        data: Data = DEFAULT_DATA,
+        as_json: AsJson = False,
+    ) -> None:
+        from lungmesh.cli.correct import Said, plain
+
+        said = Said(tenant, patient, author)
+        plain(data, said, kind, nodule, "", choose_show(as_json))
 
 
-@correct_app.command()
-def reject(
-    patient: Patient,
-    nodule: Nodule,
-    author: Author,
-    tenant: Tenant = TENANT,
-    data: Data = DEFAULT_DATA,
-    as_json: AsJson = False,
-) -> None:
-    """The finding is no nodule: it takes part in no result."""
-    from lungmesh.cli.correct import Said, plain
+def _on_two_nodules(kind: str, meaning: str) -> None:
+    """Add a command that says nothing but which two nodules it means."""
 
-    said = Said(tenant, patient, author)
-    plain(data, said, "reject", nodule, "", choose_show(as_json))
+    @correct_app.command(kind, help=meaning)
+    def command(
+        patient: Patient,
+        nodule: Nodule,
+        other: Other,
+        author: Author,
+        tenant: Tenant = TENANT,
+        data: Data = DEFAULT_DATA,
+        as_json: AsJson = False,
+    ) -> None:
+        from lungmesh.cli.correct import Said, plain
+
+        said = Said(tenant, patient, author)
+        plain(data, said, kind, nodule, other, choose_show(as_json))
+
+
+_on_a_nodule("confirm", "The finding is a nodule.")
+_on_a_nodule("reject", "The finding is no nodule: it takes part in no result.")
 
 
 @correct_app.command()
@@ -175,38 +184,8 @@ def retype(
     typed(data, said, nodule, kind, choose_show(as_json))
 
 
-@correct_app.command()
-def link(
-    patient: Patient,
-    nodule: Nodule,
-    other: Other,
-    author: Author,
-    tenant: Tenant = TENANT,
-    data: Data = DEFAULT_DATA,
-    as_json: AsJson = False,
-) -> None:
-    """Two nodules of two exams are the same."""
-    from lungmesh.cli.correct import Said, plain
-
-    said = Said(tenant, patient, author)
-    plain(data, said, "link", nodule, other, choose_show(as_json))
-
-
-@correct_app.command()
-def unlink(
-    patient: Patient,
-    nodule: Nodule,
-    other: Other,
-    author: Author,
-    tenant: Tenant = TENANT,
-    data: Data = DEFAULT_DATA,
-    as_json: AsJson = False,
-) -> None:
-    """Two nodules of two exams are not the same."""
-    from lungmesh.cli.correct import Said, plain
-
-    said = Said(tenant, patient, author)
-    plain(data, said, "unlink", nodule, other, choose_show(as_json))
+_on_two_nodules("link", "Two nodules of two exams are the same.")
+_on_two_nodules("unlink", "Two nodules of two exams are not the same.")
 
 
 @correct_app.command()
