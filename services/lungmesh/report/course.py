@@ -27,7 +27,6 @@ from lungmesh.report.terms import (
     named,
 )
 
-UNKNOWN_DATE = "?"
 # Alternatives of one category that the text names; the summary holds all.
 _ALTERNATIVES = 3
 
@@ -38,12 +37,28 @@ def listed(phrases: Iterable[Phrase]) -> Phrase:
     return Phrase(", ".join(item.en for item in items), "、".join(item.zh for item in items))
 
 
+def unlike(codes: Iterable[str]) -> Phrase:
+    """Return what makes two exams unlike."""
+    return listed(named(UNLIKE, code) for code in codes)
+
+
+def in_a_word(outcome: str) -> Phrase:
+    """Return an outcome without what it means."""
+    word = OUTCOMES[outcome]
+    return Phrase(word.en.split(":")[0], word.zh.split("：")[0])
+
+
+def day(dicom_date: str) -> str:
+    """Return a DICOM DA as YYYY-MM-DD; ? when there is none."""
+    return date(dicom_date) or "?"
+
+
 def comparison(content: Content) -> Iterator[Phrase]:
     """Say which earlier exams this one was compared with, and how."""
     if not content.priors:
         yield Phrase("No prior exam was available.", "无既往检查可供对比。")
     for prior in content.priors:
-        when = date(prior.study_date) or UNKNOWN_DATE
+        when = day(prior.study_date)
         en = f"CT of {when}, {prior.interval_days} days earlier: {_registered(prior).en}"
         zh = f"{when} CT（{prior.interval_days} 天前）：{_registered(prior).zh}"
         if prior.resolved_count:
@@ -56,11 +71,11 @@ def comparison(content: Content) -> Iterator[Phrase]:
             zh += f"；其中 {prior.not_evaluable_count} 个结节不在本次扫描范围内"
         yield Phrase(en + ".", zh + "。")
         if prior.warnings:
-            unlike = listed(named(UNLIKE, code) for code in prior.warnings)
+            differ = unlike(prior.warnings)
             yield Phrase(
-                f"The CT of {when} is unlike this one in {unlike.en}: changes of size against it "
+                f"The CT of {when} is unlike this one in {differ.en}: changes of size against it "
                 "are less sure.",
-                f"{when} CT 与本次检查存在差异（{unlike.zh}），与其比较的大小变化可靠性降低。",
+                f"{when} CT 与本次检查存在差异（{differ.zh}），与其比较的大小变化可靠性降低。",
             )
 
 
@@ -91,7 +106,7 @@ def course(nodule: Nodule) -> Iterator[Phrase]:
     compared = {prior.ids["study_id"] for prior in nodule.priors}
     for past in nodule.history:
         if past.ids["study_id"] not in compared:
-            when = date(past.study_date) or UNKNOWN_DATE
+            when = day(past.study_date)
             size = f"{past.mean_diameter_mm:.1f} mm, {past.volume_mm3} mm³"
             yield Phrase(
                 f"On {when} ({past.interval_days} days earlier): {size}; not compared directly.",
@@ -100,7 +115,7 @@ def course(nodule: Nodule) -> Iterator[Phrase]:
 
 
 def _against(prior: PriorMatch, nodule: Nodule) -> Phrase:
-    when = date(prior.study_date) or UNKNOWN_DATE
+    when = day(prior.study_date)
     sizes = (
         f"{prior.mean_diameter_mm:.1f} → {nodule.mean_diameter_mm:.1f} mm "
         f"({prior.diameter_change_mm:+.1f} mm)"
@@ -128,9 +143,9 @@ def _against(prior: PriorMatch, nodule: Nodule) -> Phrase:
         en += f"; probability that it has grown {chance} (error of measurement {error})"
         zh += f"；增大的概率 {chance}（测量误差 {error}）"
     if prior.warnings:
-        unlike = listed(named(UNLIKE, code) for code in prior.warnings)
-        en += f"; unlike exams: {unlike.en}"
-        zh += f"；两次检查不同：{unlike.zh}"
+        differ = unlike(prior.warnings)
+        en += f"; unlike exams: {differ.en}"
+        zh += f"；两次检查不同：{differ.zh}"
     return Phrase(en + ".", zh + "。")
 
 
@@ -199,14 +214,10 @@ def changes(content: Content) -> Iterator[Phrase]:
     for outcome in ("split", "merged"):
         numbers = [n.number for n in content.nodules if n.outcome == outcome]
         if numbers:
-            word = OUTCOMES[outcome]
-            yield _numbered(
-                Phrase(word.en.split(":")[0], word.zh.split("：")[0]),
-                numbers,
-            )
+            yield _numbered(in_a_word(outcome), numbers)
     if content.priors and content.priors[0].resolved_count:
         count = content.priors[0].resolved_count
-        when = date(content.priors[0].study_date) or UNKNOWN_DATE
+        when = day(content.priors[0].study_date)
         noun = "nodule" if count == 1 else "nodules"
         yield Phrase(f"Resolved since {when}: {count} {noun}.", f"{when} 后消失：{count} 个结节。")
 
@@ -230,15 +241,14 @@ def next_exam(coming: NextExam) -> Phrase | None:
     return Phrase(f"Next CT by {name}: due {when}.", f"下次CT（{name}）：应于 {when} 进行。")
 
 
-def edition(content: Content) -> Phrase | None:
-    """Say that the report takes an earlier one's place; None for a first edition."""
-    if content.edition == 1:
-        return None
-    now, before = content.edition, content.edition - 1
-    return Phrase(
-        f"Corrected report, edition {now}: replaces edition {before}.",
-        f"更正报告，第 {now} 版：取代第 {before} 版。",
-    )
+def edition(content: Content) -> Iterator[Phrase]:
+    """Say that the report takes an earlier one's place; nothing of a first edition."""
+    if content.edition > 1:
+        now, before = content.edition, content.edition - 1
+        yield Phrase(
+            f"Corrected report, edition {now}: replaces edition {before}.",
+            f"更正报告，第 {now} 版：取代第 {before} 版。",
+        )
 
 
 def reasons(category: Category) -> Iterator[Phrase]:

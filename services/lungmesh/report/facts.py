@@ -33,9 +33,7 @@ from lungmesh.report.past import (
     prior_exam,
     prior_match,
 )
-from lungmesh.report.rounding import each as _each
-from lungmesh.report.rounding import optional as _optional
-from lungmesh.report.rounding import rounded as _round
+from lungmesh.report.rounding import each, optional, rounded
 from lungmesh.v1 import followup_pb2, nodule_pb2, study_pb2, volume_pb2
 
 _LOBES = {
@@ -97,15 +95,15 @@ def from_event(event: followup_pb2.FollowupUpdated, headers: Sequence[Dataset]) 
             manufacturer=acquisition.manufacturer,
             model=acquisition.manufacturer_model_name,
             kernel=acquisition.convolution_kernel,
-            kvp=_optional(acquisition, "kvp", 1),
-            slice_thickness_mm=_optional(acquisition, "slice_thickness_mm", 3),
-            ctdi_vol_mgy=_optional(acquisition, "ctdi_vol_mgy", 2),
+            kvp=optional(acquisition, "kvp", 1),
+            slice_thickness_mm=optional(acquisition, "slice_thickness_mm", 3),
+            ctdi_vol_mgy=optional(acquisition, "ctdi_vol_mgy", 2),
             contrast=acquisition.contrast if acquisition.HasField("contrast") else None,
             slice_count=geometry.size[2],
-            slice_spacing_mm=_round(geometry.spacing_mm[2], 3),
+            slice_spacing_mm=rounded(geometry.spacing_mm[2], 3),
             pixel_spacing_mm=(
-                _round(geometry.spacing_mm[0], 3),
-                _round(geometry.spacing_mm[1], 3),
+                rounded(geometry.spacing_mm[0], 3),
+                rounded(geometry.spacing_mm[1], 3),
             ),
             lung_volume_ml=round(exam.lung_volume_ml),
         ),
@@ -186,10 +184,10 @@ def _fact(fact: nodule_pb2.Fact) -> Fact:
 def _sign(sign: nodule_pb2.Sign) -> Sign:
     return Sign(
         sign.name,
-        _round(sign.score, 2),
+        rounded(sign.score, 2),
         sign.present,
         _model(sign.model),
-        _optional(sign, "probability", 2),
+        optional(sign, "probability", 2),
     )
 
 
@@ -197,9 +195,9 @@ def _risk(risk: nodule_pb2.RiskScore) -> Risk:
     return Risk(
         model=_model(risk.model),
         source=risk.source,
-        probability=_optional(risk, "probability", 3),
-        low=_round(risk.low, 3),
-        high=_round(risk.high, 3),
+        probability=optional(risk, "probability", 3),
+        low=rounded(risk.low, 3),
+        high=rounded(risk.high, 3),
         missing=tuple(risk.missing),
         outside_intended_use=tuple(risk.outside_intended_use),
     )
@@ -213,9 +211,9 @@ def _reader_score(assessment: nodule_pb2.Assessment) -> ReaderScore | None:
         model=_model(score.model),
         source=score.source,
         basis=score.basis,
-        probability=_round(score.probability, 3),
+        probability=rounded(score.probability, 3),
         contributions=tuple(
-            Contribution(part.feature, _round(part.value, 3), _round(part.logit, 2))
+            Contribution(part.feature, rounded(part.value, 3), rounded(part.logit, 2))
             for part in score.contributions
         ),
         outside_intended_use=tuple(score.outside_intended_use),
@@ -246,21 +244,21 @@ def _nodule(
         type=NODULE_TYPES[nodule.type],
         lobe=_LOBES[nodule.lobe],
         slice_number=instance_numbers[nodule.slice_sop_instance_uid],
-        center_lps_mm=_each(nodule.center_lps_mm),
-        bbox_lps_mm=_each(nodule.bbox_lps_mm),
-        long_axis_mm=_round(m.long_axis_mm, 1),
-        short_axis_mm=_round(m.short_axis_mm, 1),
-        mean_diameter_mm=_round(m.mean_diameter_mm, 1),
+        center_lps_mm=each(nodule.center_lps_mm),
+        bbox_lps_mm=each(nodule.bbox_lps_mm),
+        long_axis_mm=rounded(m.long_axis_mm, 1),
+        short_axis_mm=rounded(m.short_axis_mm, 1),
+        mean_diameter_mm=rounded(m.mean_diameter_mm, 1),
         volume_mm3=round(m.volume_mm3),
         mean_hu=round(m.mean_hu),
         mass_mg=round(m.mass_mg),
-        solid_long_axis_mm=_round(m.solid_long_axis_mm, 1),
-        solid_mean_diameter_mm=_round(m.solid_mean_diameter_mm, 1),
+        solid_long_axis_mm=rounded(m.solid_long_axis_mm, 1),
+        solid_mean_diameter_mm=rounded(m.solid_mean_diameter_mm, 1),
         solid_volume_mm3=round(m.solid_volume_mm3),
-        consolidation_to_tumour_ratio=_round(m.consolidation_to_tumour_ratio, 2),
-        long_axis_lps_mm=_each(m.long_axis_lps_mm),
-        short_axis_lps_mm=_each(m.short_axis_lps_mm),
-        detection_score=_round(nodule.detection_score, 3),
+        consolidation_to_tumour_ratio=rounded(m.consolidation_to_tumour_ratio, 2),
+        long_axis_lps_mm=each(m.long_axis_lps_mm),
+        short_axis_lps_mm=each(m.short_axis_lps_mm),
+        detection_score=rounded(nodule.detection_score, 3),
         detector=_model(nodule.detector),
         signs=tuple(_sign(sign) for sign in nodule.assessment.signs),
         risks=tuple(_risk(risk) for risk in nodule.assessment.risks),

@@ -151,8 +151,7 @@ class _Builder:
     def diagnostic_report(self, forms: Mapping[str, bytes]) -> dict[str, Any]:
         content = self._content
         impression = next(s for s in sections(content) if s.heading.en == "Impression")
-        replaced = course.edition(content)
-        told = [*([replaced] if replaced else []), *impression.lines]
+        told = [*course.edition(content), *impression.lines]
         out = {
             "resourceType": "DiagnosticReport",
             "id": self.id("report"),

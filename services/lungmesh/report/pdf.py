@@ -42,6 +42,7 @@ from lungmesh.report.pdf_style import (
     bar,
     both,
     fonts,
+    head_cells,
     row,
     style,
     table_style,
@@ -91,8 +92,7 @@ def pdf(content: Content, pictures: Mapping[str, bytes], content_sha256: str) ->
 
 def _heading(content: Content) -> Iterator[Flowable]:
     exam = content.exam
-    replaced = course.edition(content)
-    if replaced:
+    for replaced in course.edition(content):
         yield row(replaced, 9.5, bold=True, textColor=RED)
     device = " ".join(part for part in (exam.manufacturer, exam.model) if part) or "–"
     rows = [
@@ -207,7 +207,7 @@ def _nodule_table(content: Content) -> Iterator[Flowable]:
         (content.guideline, "分级"),
         ("Score", "评分"),
     )
-    rows = [[[Paragraph(text, style(7, bold=True)) for text in labels] for labels in head]]
+    rows: list[list[Any]] = [head_cells(head)]
     rows += [_nodule_row(nodule, content.guideline) for nodule in content.nodules]
     shares = (0.035, 0.125, 0.13, 0.065, 0.11, 0.085, 0.085, 0.065, 0.12, 0.105, 0.075)
     table = Table(rows, colWidths=[WIDTH * share for share in shares], repeatRows=1)
@@ -260,11 +260,11 @@ def _key_images(content: Content, pictures: Mapping[str, bytes]) -> Iterator[Flo
             f"{number} {escape(name.en)} · {escape(name.zh)} · {size}",
             style(8),
         )
-        row = Table(
+        images = Table(
             [[Image(io.BytesIO(data), side, side) for data in own]],
             colWidths=[side + 2 * mm] * len(own),
         )
-        row.setStyle(
+        images.setStyle(
             TableStyle(
                 [
                     ("LEFTPADDING", (0, 0), (-1, -1), 0),
@@ -274,8 +274,8 @@ def _key_images(content: Content, pictures: Mapping[str, bytes]) -> Iterator[Flo
                 ]
             )
         )
-        row.hAlign = "LEFT"
-        yield KeepTogether([caption, row, Spacer(1, 4 * mm)])
+        images.hAlign = "LEFT"
+        yield KeepTogether([caption, images, Spacer(1, 4 * mm)])
 
 
 def _full_text(content: Content) -> Iterator[Flowable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 from xml.sax.saxutils import escape
@@ -74,6 +75,11 @@ def bar(heading: Phrase) -> Table:
     line = row(heading, 9.5, bold=True, textColor=BLUE)
     line.setStyle(TableStyle([("LINEBELOW", (0, 0), (-1, -1), 0.9, BLUE)]))
     return line
+
+
+def head_cells(labels: Sequence[tuple[str, str]]) -> list[list[Paragraph]]:
+    """Return the first row of a table: a label in each language over each column."""
+    return [[Paragraph(text, style(7, bold=True)) for text in label] for label in labels]
 
 
 def table_style(*more: tuple[Any, ...]) -> TableStyle:

@@ -10,10 +10,10 @@ from reportlab.lib.units import mm
 from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Paragraph, Spacer, Table
 
 from lungmesh.report.content import Content, Nodule, PastSize, PriorMatch
-from lungmesh.report.course import UNKNOWN_DATE, doubling_time, probability
+from lungmesh.report.course import day, doubling_time, in_a_word, listed, probability, unlike
 from lungmesh.report.growth_plot import CAPTION, PANEL_WIDTH, growth_plots
-from lungmesh.report.pdf_style import INK, STRIPE, WIDTH, bar, both, style, table_style
-from lungmesh.report.terms import OUTCOMES, UNLIKE, Phrase, date, named
+from lungmesh.report.pdf_style import INK, STRIPE, WIDTH, bar, both, head_cells, style, table_style
+from lungmesh.report.terms import Phrase
 
 _HEADING = Phrase("Course of each nodule over all exams", "各结节历次检查变化")
 _NOTE = Phrase(
@@ -53,9 +53,7 @@ def _table(tracked: list[Nodule], content: Content) -> Table:
         ("P", "增大概率"),
         ("Note", "说明"),
     )
-    rows: list[list[Any]] = [
-        [[Paragraph(text, style(7, bold=True)) for text in labels] for labels in head]
-    ]
+    rows: list[list[Any]] = [head_cells(head)]
     looks: list[tuple[Any, ...]] = []
     for order, nodule in enumerate(tracked):
         first = len(rows)
@@ -78,7 +76,7 @@ def _rows(nodule: Nodule, content: Content) -> Iterator[list[Any]]:
         prior = compared.get(past.ids["study_id"])
         yield [
             Paragraph(str(nodule.number) if not place else "", style(9, bold=True)),
-            _cell(date(past.study_date) or UNKNOWN_DATE),
+            _cell(day(past.study_date)),
             _cell(str(past.interval_days)),
             _cell(_mean(past)),
             _cell(str(past.volume_mm3)),
@@ -87,7 +85,7 @@ def _rows(nodule: Nodule, content: Content) -> Iterator[list[Any]]:
         ]
     yield [
         "",
-        _cell(date(content.exam.study_date) or UNKNOWN_DATE, bold=True),
+        _cell(day(content.exam.study_date), bold=True),
         _cell("0"),
         _cell(_mean(nodule), bold=True),
         _cell(str(nodule.volume_mm3), bold=True),
@@ -116,29 +114,18 @@ def _changes(prior: PriorMatch) -> list[Paragraph]:
 def _unlike(prior: PriorMatch) -> list[Flowable]:
     if not prior.warnings:
         return []
-    words = [named(UNLIKE, code) for code in prior.warnings]
-    return both(
-        Phrase(
-            "unlike: " + ", ".join(word.en for word in words),
-            "不同：" + "、".join(word.zh for word in words),
-        ),
-        6.5,
-    )
+    differ = unlike(prior.warnings)
+    return both(Phrase(f"unlike: {differ.en}", f"不同：{differ.zh}"), 6.5)
 
 
 def _now(nodule: Nodule) -> list[Flowable]:
     """Say what this exam's row needs beside its figures: split or merged, a person's word."""
     said = []
     if nodule.outcome in ("split", "merged"):
-        word = OUTCOMES[nodule.outcome]
-        said.append(Phrase(word.en.split(":")[0], word.zh.split("：")[0]))
+        said.append(in_a_word(nodule.outcome))
     if nodule.review and nodule.review.measured_by_hand:
         said.append(Phrase("measured by hand", "手工测量"))
-    if not said:
-        return []
-    return both(
-        Phrase(", ".join(word.en for word in said), "、".join(word.zh for word in said)), 6.5
-    )
+    return both(listed(said), 6.5) if said else []
 
 
 def _cell(text: str, bold: bool = False) -> Paragraph:

@@ -16,9 +16,9 @@ def summary(content: Content, content_sha256: str) -> bytes:
         "study": _study(content),
         "qc": [asdict(finding) for finding in content.qc],
         "nodules": [_nodule(nodule) for nodule in content.nodules],
-        "categories": [_category(category) for category in content.categories],
+        "categories": [_by_guideline(category) for category in content.categories],
         "priors": [_flat(asdict(prior)) for prior in content.priors],
-        "next": _next(content.next),
+        "next": _by_guideline(content.next) if content.next else None,
         "rejected": [_nodule(nodule) for nodule in content.rejected],
         "corrections": [_flat(asdict(said)) for said in content.corrections],
         "versions": {
@@ -76,7 +76,7 @@ def _nodule(nodule: Nodule) -> dict[str, Any]:
         "priors": [_flat(asdict(prior)) for prior in nodule.priors],
         "history": [_flat(asdict(past)) for past in nodule.history],
         "review": asdict(nodule.review) if nodule.review else None,
-        "categories": [_category(category) for category in nodule.categories],
+        "categories": [_by_guideline(category) for category in nodule.categories],
         "models": [asdict(model) for model in _models(nodule)],
     }
 
@@ -112,16 +112,8 @@ def _reader_score(score: ReaderScore | None) -> dict[str, Any] | None:
     return {"model": model["name"], "version": model["version"], **facts}
 
 
-def _category(category: Category) -> dict[str, Any]:
-    facts = asdict(category)
-    guideline = facts.pop("guideline")
-    return {"guideline": guideline["name"], "edition": guideline["version"], **facts}
-
-
-def _next(coming: NextExam | None) -> dict[str, Any] | None:
-    if coming is None:
-        return None
-    facts = asdict(coming)
+def _by_guideline(judged: Category | NextExam) -> dict[str, Any]:
+    facts = asdict(judged)
     guideline = facts.pop("guideline")
     return {"guideline": guideline["name"], "edition": guideline["version"], **facts}
 

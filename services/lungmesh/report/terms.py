@@ -157,10 +157,10 @@ FACT_VALUES = {
     "wall": Phrase("thicker or more nodular wall", "壁增厚或结节增多"),
     "content": Phrase("more chambers or opacity", "分房或密度增多"),
     "none": Phrase("none", "无"),
+    **NODULE_TYPES,
+    **GROWTH,
     "baseline": Phrase("baseline", "基线"),
     "new": Phrase("new", "新发"),
-    **{name: GROWTH[name] for name in GROWTH if name not in ("baseline", "new")},
-    **NODULE_TYPES,
 }
 UNITS = {
     "days": Phrase("days", "天"),

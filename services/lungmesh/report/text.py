@@ -26,12 +26,11 @@ def report(content: Content, language: Language) -> str:
     patient = _in(Phrase("Patient (pseudonym)", "患者（假名）"), language)
     day = _in(Phrase("Exam date", "检查日期"), language)
     unknown = _in(Phrase("not stated", "未注明"), language)
-    replaced = edition(content)
     head = [
         title,
         "=" * _width(title),
         notice,
-        *([_in(replaced, language)] if replaced else []),
+        *(_in(replaced, language) for replaced in edition(content)),
         "",
         f"{patient}: {content.ids['patient']}",
         f"{day}: {date(content.exam.study_date) or unknown}",

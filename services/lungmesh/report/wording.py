@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from lungmesh.report import course
 from lungmesh.report.content import Category, Content, Nodule, ReaderScore, Risk, Sign
-from lungmesh.report.course import listed as _listed
 from lungmesh.report.terms import (
     FACTS,
     FEATURES,
@@ -71,7 +70,7 @@ def category_name(category: Category) -> Phrase:
     name = f"{category.guideline.name} {category.guideline.version}"
     if category.category:
         return Phrase(f"{name}: category {category.category}", f"{name}：{category.category} 类")
-    needs = _listed(named(FACTS, need) for need in category.needs)
+    needs = course.listed(named(FACTS, need) for need in category.needs)
     return Phrase(
         f"{name}: no category can be given; needed: {needs.en}",
         f"{name}：无法分级，尚需：{needs.zh}",
@@ -120,7 +119,7 @@ def _technique(content: Content) -> Iterator[Phrase]:
     )
     if content.clinical:
         known = [_known(name, value) for name, value in content.clinical.items()]
-        listed = _listed(known)
+        listed = course.listed(known)
         yield Phrase(f"Clinical information: {listed.en}.", f"临床信息：{listed.zh}。")
     else:
         yield Phrase("Clinical information: none was given.", "临床信息：未提供。")
@@ -213,12 +212,12 @@ def _signs(nodule: Nodule) -> Phrase:
     if not nodule.signs:
         return Phrase("Signs: not assessed.", "征象：未评估。")
     if not present:
-        assessed = _listed(named(SIGNS, sign.name) for sign in nodule.signs)
+        assessed = course.listed(named(SIGNS, sign.name) for sign in nodule.signs)
         return Phrase(
             f"Signs: none present ({assessed.en} were assessed).",
             f"征象：均为阴性（已评估{assessed.zh}）。",
         )
-    listed = _listed(_scored(sign) for sign in present)
+    listed = course.listed(_scored(sign) for sign in present)
     return Phrase(f"Signs (score 0–1): {listed.en}.", f"征象（评分 0–1）：{listed.zh}。")
 
 
@@ -232,7 +231,7 @@ def _risk(risk: Risk) -> Phrase:
     en = f"Probability of malignancy, {name}: {risk_value(risk)}"
     zh = f"恶性概率（{name}）：{risk_value(risk)}"
     if risk.missing:
-        missing = _listed(named(FACTS, item) for item in risk.missing)
+        missing = course.listed(named(FACTS, item) for item in risk.missing)
         en += f" (range; unknown: {missing.en})"
         zh += f"（区间；未知：{missing.zh}）"
     return Phrase(en + ".", zh + "。")
@@ -243,7 +242,7 @@ def _reader_score(nodule: Nodule) -> Iterator[Phrase]:
     if score is None:
         return
     name, percent = f"{score.model.name} {score.model.version}", f"{score.probability * 100:.1f} %"
-    parts = _listed(
+    parts = course.listed(
         Phrase(
             f"{named(FEATURES, part.feature).en} {part.logit:+.1f}",
             f"{named(FEATURES, part.feature).zh} {part.logit:+.1f}",
@@ -258,7 +257,7 @@ def _reader_score(nodule: Nodule) -> Iterator[Phrase]:
     )
     rated = [sign for sign in nodule.signs if sign.probability is not None]
     if rated:
-        listed = _listed(
+        listed = course.listed(
             Phrase(
                 f"{named(SIGNS, sign.name).en} {sign.probability:.0%}",
                 f"{named(SIGNS, sign.name).zh} {sign.probability:.0%}",
