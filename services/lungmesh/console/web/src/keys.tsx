@@ -1,10 +1,13 @@
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { useWords } from "./language";
 import { Modal } from "./Modal";
 import type { TextKey } from "./texts";
 
 /** Runs `keys[key]` unless the reader is typing or a dialog is open. */
 export function useKeys(keys: Record<string, () => void>): void {
+  // Taken while rendering: an effect runs later, and until then a key would act on what was chosen before.
+  const newest = useRef(keys);
+  newest.current = keys;
   useEffect(() => {
     const press = (event: KeyboardEvent): void => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -13,14 +16,14 @@ export function useKeys(keys: Record<string, () => void>): void {
       if (target.matches("input[type=range]") && event.key.startsWith("Arrow")) return;
       if (document.querySelector("dialog[open]")) return;
       const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-      const act = keys[event.shiftKey && name.length === 1 && /[a-z]/.test(name) ? `shift+${name}` : name];
+      const act = newest.current[event.shiftKey && name.length === 1 && /[a-z]/.test(name) ? `shift+${name}` : name];
       if (!act) return;
       event.preventDefault();
       act();
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
-  });
+  }, []);
 }
 
 const shortcuts: [string, TextKey][] = [
