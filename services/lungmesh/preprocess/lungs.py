@@ -18,7 +18,7 @@ from lungmesh.preprocess.coarse import Coarse
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
 
-NAME, VERSION = "lung-mask-classical", "1"
+NAME, VERSION = "lung-mask-classical", "2"
 RIGHT, LEFT = 1, 2
 
 # Lung against soft tissue: half-way between aerated lung (-850) and muscle (50).
@@ -36,6 +36,8 @@ _AIRWAY_MAX_ML = 90.0
 _TRACHEA_AREA_MM2 = (40.0, 900.0)
 # A smaller piece of air is no lung: gas in the bowel, an emphysema of the neck.
 _LUNG_MIN_ML = 80.0
+# Gas in stomach and bowel, in the median; emphysema is lighter.
+_GAS_BELOW_HU = -960.0
 # The smaller lung has at least this share when one piece of air is two lungs grown together.
 _SPLIT_SHARE = 0.2
 # The junction of the lungs lies this near the middle of both.
@@ -67,7 +69,8 @@ def _inner_air(coarse: Coarse) -> Mask:
     air = coarse.hu < _LUNG_BELOW_HU
     # Skin folds, the table's shell and clothes are thinner than this; the chest wall is not.
     steps = max(1, round(_SHELL_MM / max(coarse.spacing)))
-    core = ndimage.binary_erosion(~air, iterations=steps)
+    # What lies beyond the field of view counts as body: the field may end amid the chest wall.
+    core = ndimage.binary_erosion(~air, iterations=steps, border_value=1)
     body = _largest(core)
     body = ndimage.binary_dilation(body, iterations=steps) & ~air
     filled = np.stack([ndimage.binary_fill_holes(plane) for plane in body])
@@ -128,9 +131,13 @@ def _midline(coarse: Coarse) -> float:
 
 
 def _two_sides(lung: Mask, coarse: Coarse) -> Labels:
-    """Label the right and left lung, parting them where they touch."""
+    """Label the right and left lung, parting them where they touch.
+
+    A lung that is in several pieces (a lobe behind an effusion) keeps all of them.
+    """
     out = np.zeros(lung.shape, np.uint8)
     pieces = _pieces(lung, _LUNG_MIN_ML / coarse.voxel_ml)
+    pieces = [piece for piece in pieces if np.median(coarse.hu[piece]) > _GAS_BELOW_HU] or pieces
     if not pieces:
         return out
     middle = _midline(coarse)
@@ -141,8 +148,11 @@ def _two_sides(lung: Mask, coarse: Coarse) -> Labels:
         # x runs to the patient's left.
         out[pieces[0]] = LEFT if _centre_x(pieces[0]) > middle else RIGHT
         return out
-    left, right = sorted(pieces[:2], key=_centre_x, reverse=True)
-    out[right], out[left] = RIGHT, LEFT
+    # From right to left; the mediastinum is the widest gap between two neighbours.
+    pieces.sort(key=_centre_x)
+    gaps = np.diff([_centre_x(piece) for piece in pieces])
+    for place, piece in enumerate(pieces):
+        out[piece] = RIGHT if place <= gaps.argmax() else LEFT
     return out
 
 

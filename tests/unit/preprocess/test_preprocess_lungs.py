@@ -84,6 +84,38 @@ def test_the_turn_of_the_array_does_not_change_the_lungs(
     )
 
 
+def test_a_field_of_view_that_ends_amid_the_chest_wall_loses_no_slice() -> None:
+    """Where the image ends the wall is 3 to 6 mm thick: once it was peeled from both sides."""
+    hu = _chest()
+    whole = find_lungs(_coarse(hu))
+
+    cut = find_lungs(_coarse(hu[:, :, : LEFT_CENTRE[2] + 18 + 2]))
+
+    wide = cut.shape[2]
+    assert (cut == LEFT).sum() > 0.99 * (whole == LEFT).sum()
+    assert ((cut > 0) == (whole[:, :, :wide] > 0)).mean() > 0.999
+
+
+@pytest.mark.parametrize("centre", [LEFT_CENTRE, RIGHT_CENTRE])
+def test_a_lung_in_two_pieces_keeps_both_and_gas_in_the_stomach_is_none(
+    centre: tuple[int, int, int],
+) -> None:
+    hu = _chest()
+    hu[40:46][_ellipsoid(centre, (38, 34, 18))[40:46]] = 20  # fluid, all through the lung
+    stomach = _ellipsoid((6, 50, 65), (6, 20, 8))
+    hu[stomach] = -1000
+
+    labels = find_lungs(_coarse(hu))
+
+    side = LEFT if centre is LEFT_CENTRE else RIGHT
+    truth = _ellipsoid(centre, (38, 34, 18))
+    for part in (slice(0, 40), slice(46, None)):
+        assert (labels[part] == side)[truth[part]].mean() > 0.95
+    other = LEFT + RIGHT - side
+    assert (labels[truth] == other).sum() == 0
+    assert not labels[stomach].any()
+
+
 def test_a_nodule_of_30_mm_on_the_chest_wall_stays_inside() -> None:
     hu = _chest()
     nodule = _ellipsoid((45, 52, 90 + 14), (5, 5, 5))
