@@ -38,6 +38,7 @@ MOMENTS: dict[str, tuple[str, bool]] = {
     "malignancy": ("detection", True),
     "followup": ("malignancy", True),
     "report": ("followup", True),
+    "delivery": ("followup", True),
     "mdt": ("followup", True),
     "console": ("detection", False),
     "broker": ("detection", False),

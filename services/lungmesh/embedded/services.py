@@ -1,4 +1,4 @@
-"""The eight services of a one-machine mesh: ports and settings of each."""
+"""The nine services of a one-machine mesh: ports and settings of each."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SERVICES = (
     "malignancy",
     "followup",
     "report",
+    "delivery",
     "mdt",
     "console",
 )
@@ -74,12 +75,12 @@ def program(name: str, layout: Layout, ports: Ports) -> Program:
             "LUNGMESH_KAFKA__BOOTSTRAP": f"127.0.0.1:{ports.broker}",
             # One process a service: more partitions would only cost fetches.
             "LUNGMESH_KAFKA__PARTITIONS": "1",
-            # An idle mesh of eight takes 0.38 of a core so, 0.54 at 50 ms; queues are as short.
+            # An idle mesh of eight took 0.38 of a core so, 0.54 at 50 ms; queues are as short.
             "LUNGMESH_KAFKA__FETCH_WAIT_MS": "150",
             "LUNGMESH_GRPC_PORT": str(ports.grpc[name]),
             "LUNGMESH_METRICS_PORT": str(ports.metrics[name]),
             "LUNGMESH_READY_FILE": str(ready_file),
-            # Eight processes share the cores: threads of their own for small matrices only cost.
+            # The processes share the cores: threads of their own for small matrices only cost.
             "OPENBLAS_NUM_THREADS": "1",
             **_own_settings(name, layout, ports),
         },
@@ -102,11 +103,11 @@ def _own_settings(name: str, layout: Layout, ports: Ports) -> dict[str, str]:
         }
     if name == "detection":
         return {"LUNGMESH_DETECTION__TRITON": f"127.0.0.1:{ports.triton_grpc}"}
-    if name == "report":
+    if name == "delivery":
         return {
-            "LUNGMESH_REPORT__INGEST": f"127.0.0.1:{ports.grpc['ingest']}",
-            # Only report delivery may turn a pseudonym back.
-            "LUNGMESH_REPORT__RESTORE_TOKEN": layout.secret("restore.token"),
+            "LUNGMESH_DELIVERY__INGEST": f"127.0.0.1:{ports.grpc.get('ingest', 0)}",
+            # It alone may turn a pseudonym back.
+            "LUNGMESH_DELIVERY__RESTORE_TOKEN": layout.secret("restore.token"),
         }
     if name == "console":
         return {

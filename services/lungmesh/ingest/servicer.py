@@ -134,7 +134,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     async def RestoreIdentity(
         self, request: RestoreIdentityRequest, context: grpc.aio.ServicerContext
     ) -> RestoreIdentityResponse:
-        """Turn a pseudonym back, for report delivery alone."""
+        """Turn a pseudonym back, for the delivery service alone."""
         if not self._may_restore(context):
             await _refuse(
                 context,

@@ -1,4 +1,4 @@
-"""The report service: writing and delivery on the bus, writing and fetching by gRPC."""
+"""The report service: writing on the bus, writing and fetching by gRPC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import grpc
 
 from lungmesh.mesh import Mesh, Service
 from lungmesh.mesh.settings import load
-from lungmesh.report.delivery import DeliveryStage
 from lungmesh.report.settings import ReportSettings
 from lungmesh.report.stage import ReportStage, find_report
 from lungmesh.v1 import report_pb2, report_pb2_grpc
@@ -62,4 +61,4 @@ def build(mesh: Mesh) -> Service:
         report_pb2_grpc.add_ReportServiceServicer_to_server(ReportServicer(mesh, stage), server)
         return [report_pb2.DESCRIPTOR.services_by_name["ReportService"].full_name]
 
-    return Service(name="report", stages=[stage, DeliveryStage(settings)], register=register)
+    return Service(name="report", stages=[stage], register=register)

@@ -18,7 +18,7 @@ from lungmesh.report.settings import ReportSettings
 from lungmesh.report.stage import ReportStage, find_report
 from lungmesh.v1.followup_pb2 import FollowupUpdated
 from lungmesh.v1.report_pb2 import ReportReady
-from tests.integration.report.conftest import program
+from tests.support.pacs import program
 from tests.support.report import Case, followup
 
 

@@ -12,8 +12,8 @@ import pytest
 from pydicom import dcmread
 
 from lungmesh.v1.followup_pb2 import FollowupUpdated
-from tests.integration.report.conftest import program
 from tests.integration.report.test_report_artefacts import files_of, judged, write
+from tests.support.pacs import program
 from tests.support.report import Case, made_up_case
 from tests.support.report_course import corrected, followed
 

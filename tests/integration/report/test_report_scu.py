@@ -23,8 +23,8 @@ from pynetdicom.dimse_primitives import C_STORE
 from lungmesh.mesh import Refused, Unavailable
 from lungmesh.mesh.dicom_scu import Peer, _Sender, send_files
 from lungmesh.mesh.ids import dicom_uid
-from tests.integration.report.conftest import Orthanc, Scp, listening, program, running
 from tests.support.broker import free_port
+from tests.support.pacs import Orthanc, Scp, listening, program, running
 
 
 def ct_file(path: Path, number: int, syntax: str = ExplicitVRLittleEndian, size: int = 64) -> Path:

@@ -1,4 +1,4 @@
-"""SEG and SR say what was found, refer to each other, and take the identity only at delivery."""
+"""SEG and SR say what was found and refer to each other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from lungmesh.mesh.arrays import read_array
 from lungmesh.report import coding
 from lungmesh.report.content import Content
 from lungmesh.report.facts import from_event
-from lungmesh.report.identity import PatientIdentity, with_identity
 from lungmesh.report.keyimages import Box
 from lungmesh.report.segmentation import segmentation
 from lungmesh.report.structured_report import structured_report
@@ -191,17 +190,3 @@ def test_the_objects_bear_the_studys_date_and_the_same_uids_at_every_making(
 def test_another_revision_has_other_objects(exam: Exam, seg: Dataset) -> None:
     later: Content = replace(exam.content, ids={**exam.content.ids, "revision": 2})
     assert segmentation(later, exam.masks, exam.headers).SOPInstanceUID != seg.SOPInstanceUID
-
-
-def test_identity_is_restored_in_the_copy_and_nowhere_else(exam: Exam, sr: Dataset) -> None:
-    identity = PatientIdentity("MRN-7", "王^小明", "19500203", "M", "CITY")
-    stored = encoded(sr)
-    copy = with_identity(stored, identity)
-    assert sr.PatientID == exam.content.ids["patient"]
-    read = dcmread(io.BytesIO(encoded(copy)))
-    assert (read.PatientID, str(read.PatientName)) == ("MRN-7", "王^小明")
-    assert (read.PatientBirthDate, read.PatientSex) == ("19500203", "M")
-    assert read.IssuerOfPatientID == "CITY"
-    assert "PatientIdentityRemoved" not in read
-    assert read.SOPInstanceUID == sr.SOPInstanceUID
-    assert "小明" not in repr(identity)

@@ -9,20 +9,20 @@ import grpc
 from google.protobuf.message import Message
 from pydicom.dataset import Dataset
 
+from lungmesh.delivery.identity import PatientIdentity, with_identity
+from lungmesh.delivery.settings import DeliverySettings, Destination
 from lungmesh.mesh import Context, MeshError, Refused, RetryPolicy, Stage, Unavailable
 from lungmesh.mesh.dicom_scu import Peer, send_files
-from lungmesh.report.identity import PatientIdentity, with_identity
-from lungmesh.report.settings import Destination, ReportSettings
 from lungmesh.v1 import ingest_pb2, ingest_pb2_grpc, report_pb2, study_pb2
 
 _RESTORE_SECONDS = 15.0
 # What ingest says for good; anything else may pass.
 _LASTING = {
-    grpc.StatusCode.PERMISSION_DENIED: "it does not take LUNGMESH_REPORT__RESTORE_TOKEN",
-    grpc.StatusCode.UNAUTHENTICATED: "it does not take LUNGMESH_REPORT__RESTORE_TOKEN",
+    grpc.StatusCode.PERMISSION_DENIED: "it does not take LUNGMESH_DELIVERY__RESTORE_TOKEN",
+    grpc.StatusCode.UNAUTHENTICATED: "it does not take LUNGMESH_DELIVERY__RESTORE_TOKEN",
     grpc.StatusCode.NOT_FOUND: "it knows no patient of this pseudonym",
     grpc.StatusCode.INVALID_ARGUMENT: "it does not take the request",
-    grpc.StatusCode.UNIMPLEMENTED: "LUNGMESH_REPORT__INGEST is not the address of ingest",
+    grpc.StatusCode.UNIMPLEMENTED: "LUNGMESH_DELIVERY__INGEST is not the address of ingest",
 }
 
 
@@ -40,11 +40,11 @@ class DeliveryStage(Stage):
     concurrency = 4
     retry = RetryPolicy(unavailable_delays=(2.0, 10.0, 60.0, 300.0))
 
-    def __init__(self, settings: ReportSettings) -> None:
+    def __init__(self, settings: DeliverySettings) -> None:
         self._destinations = settings.destinations
         self._ingest = settings.ingest
         self._token = settings.restore_token
-        self.deadline_seconds = settings.delivery_deadline_seconds
+        self.deadline_seconds = settings.deadline_seconds
 
     async def handle(self, event: report_pb2.ReportReady, ctx: Context) -> Sequence[Message]:
         """Send the objects; no destinations, no events.

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from lungmesh.delivery.settings import DeliverySettings, Destination
+from lungmesh.delivery.stage import DeliveryStage
 from lungmesh.mesh import Context, Refused, Unavailable
 from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.stage import run_stage
-from lungmesh.report.delivery import DeliveryStage
-from lungmesh.report.settings import Destination, ReportSettings
+from lungmesh.report.settings import ReportSettings
 from lungmesh.report.stage import ReportStage
 from lungmesh.v1.report_pb2 import ReportDelivered, ReportReady
-from tests.integration.report.conftest import Orthanc, Scp, identities_of, listening
 from tests.support.broker import free_port
+from tests.support.pacs import Orthanc, Scp, identities_of, listening
 from tests.support.report import followup, made_up_case
 
 TOKEN = "delivery-token"
@@ -62,7 +63,7 @@ class Delivery:
         patient = self.patient or self.report.ready.study.patient
         async with identities_of(patient, TOKEN) as (address, identities):
             stage = DeliveryStage(
-                ReportSettings(
+                DeliverySettings(
                     destinations=self.destinations,
                     ingest=address if self.ingest_up else f"127.0.0.1:{free_port()}",
                     restore_token=self.token,
@@ -198,7 +199,7 @@ async def test_a_passing_failure_is_retried_though_another_destination_refuses(
 
 async def test_a_wrong_token_is_refused_before_anything_is_sent(report: Report, scp: Scp) -> None:
     delivery = Delivery(report, [destination(scp.port)], token="wrong")
-    with pytest.raises(Refused, match="LUNGMESH_REPORT__RESTORE_TOKEN"):
+    with pytest.raises(Refused, match="LUNGMESH_DELIVERY__RESTORE_TOKEN"):
         await delivery.run()
     assert scp.associations == 0
 

@@ -6,17 +6,17 @@ import json
 
 import pytest
 
+from lungmesh.delivery.settings import DeliverySettings
 from lungmesh.mesh import SettingsError
 from lungmesh.mesh.settings import load
-from lungmesh.report.settings import ReportSettings
 
 PACS = {"name": "pacs", "tenant": "hospital", "host": "pacs", "port": 104, "ae_title": "PACS"}
 
 
-def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> ReportSettings:
+def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> DeliverySettings:
     for name, value in environment.items():
-        monkeypatch.setenv(f"LUNGMESH_REPORT__{name}", value)
-    return load(ReportSettings)
+        monkeypatch.setenv(f"LUNGMESH_DELIVERY__{name}", value)
+    return load(DeliverySettings)
 
 
 def test_without_destinations_nothing_else_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_destinations_come_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("destinations", "word"),
     [
-        ([PACS], "LUNGMESH_REPORT__INGEST"),
+        ([PACS], "LUNGMESH_DELIVERY__INGEST"),
         ([{**PACS, "port": 0}], "PORT"),
         ([{**PACS, "ae_title": "LONGER-THAN-16-LETTERS"}], "AE_TITLE"),
     ],

@@ -1,0 +1,1 @@
+"""Sends reports to hospitals under the patients' own identity; it alone may restore one."""
