@@ -6,12 +6,13 @@ Identity stays in ingest: an object leaves with a list of attributes and nothing
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.multival import MultiValue
@@ -212,14 +213,33 @@ def series_answer(files: StudyFiles, series: ManifestSeries) -> Dataset:
     return answer
 
 
-def dicom_json(dataset: Dataset) -> dict[str, object]:
-    """Return a data set as DICOM JSON (PS3.18 Annex F); values that JSON cannot hold drop."""
-    made: dict[str, object] = {}
-    for element in dataset:
-        try:
-            if isinstance(element.value, MultiValue) and None in element.value:
+def dicom_json(datasets: Iterable[Dataset]) -> list[dict[str, object]]:
+    """Return data sets as DICOM JSON (PS3.18 Annex F); values that JSON cannot hold drop.
+
+    The slices of a series have most of their values in common, and each value is translated once.
+    """
+    known: dict[Hashable, dict[str, object]] = {}
+    made = []
+    for dataset in datasets:
+        text = dataset.get_item("SpecificCharacterSet")
+        one: dict[str, object] = {}
+        for tag in dataset.keys():  # noqa: SIM118 - iterating itself translates every value
+            raw = dataset.get_item(tag)
+            if not isinstance(raw, RawDataElement):
+                one |= _json_of(dataset[tag])
                 continue
-            made |= Dataset({element.tag: element}).to_json_dict()
-        except (TypeError, ValueError, OverflowError):
-            continue
+            key = (tag, raw.VR, raw.value, text.value if text is not None else None)
+            if key not in known:
+                known[key] = _json_of(dataset[tag])
+            one |= known[key]
+        made.append(one)
     return made
+
+
+def _json_of(element: DataElement) -> dict[str, object]:
+    if isinstance(element.value, MultiValue) and None in element.value:
+        return {}
+    try:
+        return {f"{element.tag:08X}": element.to_json_dict(None, 0)}
+    except (TypeError, ValueError, OverflowError):
+        return {}

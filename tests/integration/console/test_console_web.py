@@ -108,8 +108,10 @@ async def test_a_mask_lies_where_the_nodule_is(tmp_path: Path) -> None:
         await console.tell(*study.events)
         browser = await console.signed_in()
         nodule = study.followup.nodules[0]
-        path = f"/api/studies/{study.study_id}/nodules/{nodule.nodule_id}/mask"
-        mask = (await browser.get(path)).json()
+        path = f"/api/studies/{study.study_id}/masks"
+        masks = (await browser.get(path)).json()["masks"]
+        assert set(masks) == {one.nodule_id for one in study.followup.nodules}
+        mask = masks[nodule.nodule_id]
         x, y, z = mask["size"]
         assert len(mask["rle"]) == z
         counts = [0, 0, 0]
@@ -119,7 +121,7 @@ async def test_a_mask_lies_where_the_nodule_is(tmp_path: Path) -> None:
                 counts[label] += count
         voxel_mm3 = 2.0 * 2.0 * 2.5
         assert counts[1] * voxel_mm3 == pytest.approx(nodule.measurement.volume_mm3, rel=0.05)
-        missing = path.replace(nodule.nodule_id, str(uuid.uuid4()))
+        missing = path.replace(study.study_id, str(uuid.uuid4()))
         assert (await browser.get(missing)).status_code == 404
 
 

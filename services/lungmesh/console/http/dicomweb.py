@@ -104,12 +104,12 @@ class DicomWeb:
                 return Response(status_code=204)
             raise
         answer = await asyncio.to_thread(study_answer, files, patient)
-        return _as_json([dicom_json(answer)])
+        return _as_json(dicom_json([answer]))
 
     async def _find_series(self, request: Request, caller: Caller, note: Note) -> Response:
         files, _ = await self._study(request.path_params["study"], caller, note)
         answers = await asyncio.to_thread(
-            lambda: [dicom_json(series_answer(files, series)) for series in files.series]
+            lambda: dicom_json(series_answer(files, series) for series in files.series)
         )
         return _as_json(answers)
 
@@ -164,7 +164,7 @@ def _found(instances: Sequence[ManifestInstance]) -> Sequence[ManifestInstance]:
 
 
 def _metadata(files: StudyFiles, instances: Sequence[ManifestInstance]) -> bytes:
-    return json.dumps([dicom_json(header) for header in files.headers(instances)]).encode()
+    return json.dumps(dicom_json(files.headers(instances))).encode()
 
 
 def _as_json(answers: Iterable[object]) -> Response:

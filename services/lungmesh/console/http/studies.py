@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
@@ -22,18 +21,22 @@ from lungmesh.console.http.guard import Body, Guard, address_of, read_json
 from lungmesh.console.http.worklist import Rows
 from lungmesh.console.masks import run_lengths
 from lungmesh.console.results import Held
+from lungmesh.console.slices import Slices, read_slices
 from lungmesh.console.store import StudyRow
 from lungmesh.console.views import Json, iso, study_view
 from lungmesh.mesh import Mesh
 from lungmesh.mesh.arrays import read_array
 from lungmesh.mesh.blobs import BlobStore
-from lungmesh.mesh.headers import read_headers
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.v1.followup_pb2 import Correction, FollowupUpdated
+from lungmesh.v1.nodule_pb2 import Nodule
 from lungmesh.v1.study_pb2 import BlobRef
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME = re.compile(r"[a-z0-9_.]{1,64}")
+_JSON_LIST = "application/dicom+json"
+# Studies whose slices' headers are kept, some 20 KB each.
+_SLICES_KEPT = 64
 
 # (tenant, patient, correction) in, the exams that it changed out.
 Correct = Callable[[str, str, Correction], Awaitable[Sequence[FollowupUpdated]]]
@@ -62,14 +65,16 @@ class Studies:
     def __init__(self, guard: Guard, mesh: Mesh, bell: Bell, rows: Rows, correct: Correct) -> None:
         self._guard, self._mesh, self._bell, self._rows = guard, mesh, bell, rows
         self._correct = correct
+        # By checksum of the headers' object; a second request waits for the first one's reading.
+        self._slices: dict[str, asyncio.Task[Slices]] = {}
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
         guard, study = self._guard, "/api/studies/{study_id}"
-        mask = f"{study}/nodules/{{nodule_id}}/mask"
         return [
             guard.route(study, self._study, READERS, "study"),
-            guard.route(mask, self._mask, READERS, "mask", kept=False),
+            guard.route(f"{study}/headers", self._headers, READERS, "headers", kept=False),
+            guard.route(f"{study}/masks", self._masks, READERS, "masks", kept=False),
             guard.route(f"{study}/corrections", self._corrected, SIGNERS, "correction", "POST"),
             guard.route(f"{study}/sign", self._sign, SIGNERS, "sign", "POST"),
             guard.route(f"{study}/report/{{name}}", self._report, READERS, "report"),
@@ -99,26 +104,36 @@ class Studies:
         (shown,) = await self._rows.views(session, [row])
         slices: Sequence[str] = ()
         if held.followup is not None:
-            ref = held.followup.exam.volume.headers
-            slices = await asyncio.to_thread(_slices, self._mesh.blobs, ref.key, ref.sha256)
+            slices = (await self._slices_of(held.followup.exam.volume.headers)).uids
         return study_view(held, shown, slices, signatures, here)
 
-    async def _mask(self, request: Request, caller: Caller, note: Note) -> Response:
+    async def _slices_of(self, ref: BlobRef) -> Slices:
+        reading = self._slices.pop(ref.sha256, None)
+        if reading is None or (reading.done() and reading.exception() is not None):
+            reading = asyncio.create_task(asyncio.to_thread(read_slices, self._mesh.blobs, ref))
+        self._slices[ref.sha256] = reading
+        while len(self._slices) > _SLICES_KEPT:
+            self._slices.pop(next(iter(self._slices)))
+        # A reader who goes away must not end the reading of another.
+        return await asyncio.shield(reading)
+
+    async def _headers(self, request: Request, caller: Caller, note: Note) -> Response:
         async with self._mesh.sessions() as session:
             held = await self._held(session, request, caller, note)
-        nodule_id = valid_id(request.path_params["nodule_id"])
+        if held.followup is None:
+            raise Refusal("not_found")
+        slices = await self._slices_of(held.followup.exam.volume.headers)
+        return Response(slices.headers, 200, {"Content-Encoding": "gzip"}, _JSON_LIST)
+
+    async def _masks(self, request: Request, caller: Caller, note: Note) -> Response:
+        async with self._mesh.sessions() as session:
+            held = await self._held(session, request, caller, note)
         event = held.followup or FollowupUpdated()
-        for nodule in (*event.nodules, *event.rejected):
-            if nodule.nodule_id == nodule_id:
-                labels = await asyncio.to_thread(read_array, self._mesh.blobs, nodule.mask.voxels)
-                return JSONResponse(
-                    {
-                        "offset": list(nodule.mask.offset),
-                        "size": list(nodule.mask.size),
-                        "rle": run_lengths(labels),
-                    }
-                )
-        raise Refusal("not_found")
+        nodules = [*event.nodules, *event.rejected]
+        masks = await asyncio.to_thread(
+            lambda: {nodule.nodule_id: _mask(self._mesh.blobs, nodule) for nodule in nodules}
+        )
+        return JSONResponse({"masks": masks})
 
     async def _corrected(self, request: Request, caller: Caller, note: Note) -> Response:
         async with self._mesh.sessions() as session:
@@ -181,7 +196,9 @@ class Studies:
         raise Refusal("not_found")
 
 
-@lru_cache(maxsize=256)
-def _slices(blobs: BlobStore, key: str, sha256: str) -> tuple[str, ...]:
-    headers = read_headers(blobs, BlobRef(key=key, sha256=sha256))
-    return tuple(str(header.SOPInstanceUID) for header in headers)
+def _mask(blobs: BlobStore, nodule: Nodule) -> Json:
+    return {
+        "offset": list(nodule.mask.offset),
+        "size": list(nodule.mask.size),
+        "rle": run_lengths(read_array(blobs, nodule.mask.voxels)),
+    }

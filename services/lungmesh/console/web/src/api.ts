@@ -25,6 +25,7 @@ export interface StudyRow {
   signed_by: string | null;
   signed_at: string | null;
   edition: number;
+  revision: number;
   work_up?: boolean;
 }
 
@@ -200,6 +201,9 @@ export interface Operations {
   destinations: Record<string, string | number>[];
 }
 
+/** A study whose volume is known. */
+export type ReadStudy = Study & { series: Series };
+
 /** What the server refused, in both languages. */
 export class Refused extends Error {
   constructor(
@@ -274,8 +278,13 @@ const study = (id: string): string => `/api/studies/${encodeURIComponent(id)}`;
 
 export const getStudy = (id: string): Promise<Study> => call("GET", study(id));
 
-export const getMask = (id: string, nodule: string): Promise<Mask> =>
-  call("GET", `${study(id)}/nodules/${encodeURIComponent(nodule)}/mask`);
+/** DICOM JSON of the volume's slices, in z order. */
+export const getHeaders = (id: string): Promise<Record<string, unknown>[]> =>
+  call("GET", `${study(id)}/headers`);
+
+/** The masks by nodule, of the rejected ones too. */
+export const getMasks = (id: string): Promise<{ masks: Record<string, Mask> }> =>
+  call("GET", `${study(id)}/masks`);
 
 export const correct = (id: string, correction: Record<string, unknown>): Promise<Study> =>
   call("POST", `${study(id)}/corrections`, { correction_id: crypto.randomUUID(), ...correction });
@@ -311,9 +320,6 @@ export const putUser = (
 
 export const changePassword = (old: string, fresh: string): Promise<void> =>
   call("POST", "/api/password", { old, new: fresh });
-
-export const getMetadata = (series: Series): Promise<Record<string, unknown>[]> =>
-  call("GET", `${dicomweb(series)}/metadata`);
 
 export const dicomweb = (series: Series): string =>
   `/dicomweb/studies/${series.study_instance_uid}/series/${series.series_instance_uid}`;

@@ -1,12 +1,12 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { eventsOf, getStudy, type Nodule, type Session, type Study } from "../api";
+import { eventsOf, getStudy, type Nodule, type ReadStudy, type Session, type Study } from "../api";
 import { useKeys } from "../keys";
 import { useWords } from "../language";
 import { rank } from "../study/Details";
 import { Link, Remeasure, Retype, send, Sign } from "../study/dialogs";
 import { Panel, type Action } from "../study/Panel";
 import { Report } from "../study/Report";
-import { measuredAt, Viewer, type ReadStudy, type ViewerHandle } from "../viewer/Viewer";
+import { measuredAt, Viewer, type ViewerHandle } from "../viewer/Viewer";
 import { startEngine } from "../viewer/engine";
 import type { Point } from "../viewer/grid";
 

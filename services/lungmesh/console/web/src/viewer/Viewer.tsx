@@ -1,9 +1,9 @@
 import type { RefObject } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { getMask, type Nodule, type Prior, type Series, type Study } from "../api";
+import { getMasks, type Nodule, type Prior, type ReadStudy, type Series } from "../api";
 import { useWords } from "../language";
 import type { TextKey } from "../texts";
-import { openSeries, prefetch, type Images } from "./engine";
+import { openSeries, prefetch, volumeOf, type Images } from "./engine";
 import { toIndex, toWorld, type Point } from "./grid";
 import { Outline } from "./outline";
 import type { Mark } from "./overlay";
@@ -24,9 +24,6 @@ export interface ViewerHandle {
   reset(): void;
   drawnAxes(): { long: number; short: number } | null;
 }
-
-/** A study whose volume is known. */
-export type ReadStudy = Study & { series: Series };
 
 interface Props {
   study: ReadStudy;
@@ -74,7 +71,7 @@ export function Viewer(props: Props) {
     () => new Scene((pane, slice) => setSlices((all) => ({ ...all, [pane]: slice }))),
     [],
   );
-  const compared = layout === "compare" ? prior?.series.series_instance_uid : "";
+  const compared = layout === "compare" && prior ? volumeOf(prior) : "";
   const panes = layouts[layout].filter((pane) => pane.role === "current" || prior);
 
   useEffect(() => () => scene.destroy(), [scene]);
@@ -86,8 +83,8 @@ export function Viewer(props: Props) {
     void (async () => {
       try {
         const images: Record<Role, Images | null> = {
-          current: await openSeries(study.series),
-          prior: layout === "compare" && prior ? await openSeries(prior.series) : null,
+          current: await openSeries(study),
+          prior: layout === "compare" && prior ? await openSeries(prior) : null,
         };
         if (gone) return;
         const shown = panes.map((pane) => ({ ...pane, element: elements.current[pane.id] }) as Pane);
@@ -106,10 +103,11 @@ export function Viewer(props: Props) {
       gone = true;
       stop();
     };
-  }, [scene, layout, study.series.series_instance_uid, compared]);
+  }, [scene, layout, volumeOf(study), compared]);
 
-  useMarks(scene, "current", study);
-  useMarks(scene, "prior", prior);
+  const noOutlines = (error: unknown): void => setFault(words.fault(error));
+  useMarks(scene, "current", study, noOutlines);
+  useMarks(scene, "prior", prior, noOutlines);
   useEffect(() => {
     scene.setOutlines(outlines, selected?.nodule_id ?? null);
   }, [scene, outlines, selected?.nodule_id]);
@@ -210,38 +208,41 @@ export function measuredAt(series: Series, nodule: Nodule): Point {
   return toWorld(series.geometry, [x, y, nodule.slice_index]);
 }
 
-const outlineCache = new Map<string, Promise<Outline>>();
+const outlinesKnown = new Map<string, Promise<Map<string, Outline>>>();
 
-function outlineOf(study: string, nodule: string): Promise<Outline> {
-  const key = `${study}/${nodule}`;
-  let outline = outlineCache.get(key);
-  if (!outline) {
-    outline = getMask(study, nodule).then((mask) => new Outline(mask));
-    outline.catch(() => outlineCache.delete(key));
-    outlineCache.set(key, outline);
+/** The outlines of a study by nodule; corrections do not change them. */
+function outlinesOf(study: ReadStudy): Promise<Map<string, Outline>> {
+  const key = volumeOf(study);
+  let outlines = outlinesKnown.get(key);
+  if (!outlines) {
+    outlines = getMasks(study.row.study_id).then(
+      ({ masks }) => new Map(Object.entries(masks).map(([nodule, mask]) => [nodule, new Outline(mask)])),
+    );
+    outlines.catch(() => outlinesKnown.delete(key));
+    outlinesKnown.set(key, outlines);
   }
-  return outline;
+  return outlines;
 }
 
 /** Keeps the scene's outlines of one exam as the study says. */
-function useMarks(scene: Scene, role: Role, study: Study | null): void {
+function useMarks(scene: Scene, role: Role, study: ReadStudy | null, failed: (error: unknown) => void): void {
   useEffect(() => {
     let gone = false;
-    const id = study?.row.study_id ?? "";
-    const wanted = [
-      ...(study?.nodules ?? []).map((nodule) => ({ nodule, look: "plain" as const })),
-      ...(study?.rejected ?? []).map((nodule) => ({ nodule, look: "rejected" as const })),
-    ];
-    void Promise.all(
-      wanted.map(async ({ nodule, look }) => ({
-        id: nodule.nodule_id,
-        number: nodule.number,
-        look,
-        outline: await outlineOf(id, nodule.nodule_id).catch(() => null),
-      })),
-    ).then((all) => {
-      if (!gone) scene.setMarks(role, all.filter((mark) => mark.outline !== null) as Mark[]);
-    });
+    if (!study) {
+      scene.setMarks(role, []);
+      return;
+    }
+    outlinesOf(study).then(
+      (outlines) => {
+        if (gone) return;
+        const marks = [...study.nodules, ...study.rejected].map(({ nodule_id: id, number }) => {
+          const look = study.rejected.some((one) => one.nodule_id === id) ? "rejected" : "plain";
+          return { id, number, look, outline: outlines.get(id) };
+        });
+        scene.setMarks(role, marks.filter((mark) => mark.outline) as Mark[]);
+      },
+      (error: unknown) => !gone && failed(error),
+    );
     return () => {
       gone = true;
     };

@@ -2,7 +2,7 @@
 import * as cornerstone from "@cornerstonejs/core";
 import * as tools from "@cornerstonejs/tools";
 import dicomImageLoader, { wadors } from "@cornerstonejs/dicom-image-loader";
-import { dicomweb, getMetadata, type Series } from "../api";
+import { dicomweb, getHeaders, type ReadStudy, type Series } from "../api";
 
 // The only form that is asked for: the bundle holds no codecs, the mesh expands what is compressed.
 const EXPLICIT_LITTLE =
@@ -42,18 +42,24 @@ async function start(): Promise<void> {
 
 /** A series as Cornerstone knows it: `imageIds` from head to feet, as people read. */
 export interface Images {
+  /** As `volumeOf` names it. */
+  volume: string;
   series: Series;
   imageIds: string[];
 }
 
 const known = new Map<string, Promise<Images>>();
 
-/** Tells Cornerstone of a series' headers; pixels are fetched when they are shown. */
-export function openSeries(series: Series): Promise<Images> {
-  const key = series.series_instance_uid;
+/** What tells a study's volume from another's: a revision may have other slices. */
+export const volumeOf = (study: ReadStudy): string =>
+  `${study.row.study_id}/${study.row.revision}/${study.series.series_instance_uid}`;
+
+/** Tells Cornerstone of a volume's headers; pixels are fetched when they are shown. */
+export function openSeries(study: ReadStudy): Promise<Images> {
+  const key = volumeOf(study);
   let images = known.get(key);
   if (!images) {
-    images = readHeaders(series).catch((error: unknown) => {
+    images = readHeaders(study, key).catch((error: unknown) => {
       known.delete(key);
       throw error;
     });
@@ -62,23 +68,24 @@ export function openSeries(series: Series): Promise<Images> {
   return images;
 }
 
-async function readHeaders(series: Series): Promise<Images> {
-  const headers = new Map<string, Record<string, unknown>>();
+async function readHeaders({ row, series }: ReadStudy, volume: string): Promise<Images> {
   // Starting the engine empties its store of headers: they come after it.
-  const [fetched] = await Promise.all([getMetadata(series), startEngine()]);
-  for (const header of fetched) {
-    const uid = header["00080018"] as { Value?: string[] } | undefined;
-    if (uid?.Value) headers.set(uid.Value[0], header);
-  }
+  const [headers] = await Promise.all([getHeaders(row.study_id), startEngine()]);
+  if (headers.length !== series.slices.length) throw new Error("headers and slices differ");
   const root = new URL(dicomweb(series), location.origin).href;
-  const imageIds = series.slices.map((sop) => {
-    const imageId = `wadors:${root}/instances/${sop}/frames/1`;
-    const header = headers.get(sop);
-    if (!header) throw new Error(`no header of instance ${sop}`);
-    wadors.metaDataManager.add(imageId, header as never);
+  const imageIds = series.slices.map((sop, slice) => {
+    // Where a slice is missing its neighbour stands for it, as an image of its own place.
+    const again = series.slices.indexOf(sop) !== slice ? `?slice=${slice}` : "";
+    const imageId = `wadors:${root}/instances/${sop}/frames/1${again}`;
+    wadors.metaDataManager.add(imageId, headers[slice] as never);
     return imageId;
   });
-  return { series, imageIds: imageIds.reverse() };
+  return { volume, series, imageIds: imageIds.reverse() };
+}
+
+/** Begins to fetch one image, so that it is there when a view asks for it. */
+export function fetchAhead(images: Images, index: number): void {
+  void cornerstone.imageLoader.loadAndCacheImage(images.imageIds[index]).catch(() => undefined);
 }
 
 /** Slice of the volume's grid (z upwards) at a place of the stack (head first), and back. */

@@ -1,6 +1,6 @@
 // The viewports of one study: layouts, tools, windows, linked scrolling, outlines.
 import { Enums, RenderingEngine, volumeLoader, type PlanarViewport } from "@cornerstonejs/core";
-import { flip, startEngine, type Images } from "./engine";
+import { fetchAhead, flip, startEngine, type Images } from "./engine";
 import { toIndex, toWorld, type Point } from "./grid";
 import { Overlay, type Mark } from "./overlay";
 import { Tools, type Tool } from "./tools";
@@ -47,6 +47,14 @@ const rangeOf = ({ width, level }: { width: number; level: number }) => ({
   upper: level + width / 2,
 });
 
+const middleOf = (images: Images): number => Math.floor(images.imageIds.length / 2);
+
+/** Place in the stack of the slice that is nearest to a place of the exam. */
+function stackIndex(images: Images, place: Point): number {
+  const slice = Math.round(toIndex(images.series.geometry, place)[2]);
+  return Math.min(images.imageIds.length - 1, Math.max(0, flip(images, slice)));
+}
+
 let scenes = 0;
 
 export class Scene {
@@ -75,6 +83,7 @@ export class Scene {
     if (laying !== this.laying) return;
     this.clear();
     const shown = panes.filter((pane) => images[pane.role] !== null);
+    for (const pane of shown) this.fetchFirst(pane.role, images[pane.role] as Images, at);
     const flat = shown.every((pane) => pane.plane === "axial");
     const orientation = (plane: Plane) => Enums.OrientationAxis[plane.toUpperCase() as "AXIAL"];
     this.engine = new RenderingEngine(`${this.id}-${laying}`);
@@ -110,12 +119,12 @@ export class Scene {
   private async fill(pane: Held, flat: boolean, at: Point | null): Promise<void> {
     const view = pane.view as View;
     const { images } = pane;
-    const place = at ? this.placeIn(pane, at) : null;
+    const place = at ? this.placeIn(pane.role, at) : null;
     if (flat) {
-      const middle = Math.floor(images.imageIds.length / 2);
-      await view.setStack(images.imageIds, place ? this.stackIndex(pane, place) : middle);
+      const first = place ? stackIndex(images, place) : middleOf(images);
+      await view.setStack(images.imageIds, first);
     } else {
-      const volumeId = `cornerstoneStreamingImageVolume:${images.series.series_instance_uid}`;
+      const volumeId = `cornerstoneStreamingImageVolume:${images.volume}`;
       const volume = await volumeLoader.createAndCacheVolume(volumeId, {
         imageIds: images.imageIds,
       });
@@ -160,21 +169,20 @@ export class Scene {
     pane.view.render();
   }
 
-  private stackIndex(pane: Held, place: Point): number {
-    const slice = Math.round(toIndex(pane.images.series.geometry, place)[2]);
-    const last = pane.images.imageIds.length - 1;
-    return Math.min(last, Math.max(0, flip(pane.images, slice)));
+  /** Making the views takes as long as the first image's way. */
+  private fetchFirst(role: Role, images: Images, at: Point | null): void {
+    fetchAhead(images, at ? stackIndex(images, this.placeIn(role, at)) : middleOf(images));
   }
 
-  private placeIn(pane: Held, current: Point): Point {
-    return pane.role === "current"
+  private placeIn(role: Role, current: Point): Point {
+    return role === "current"
       ? current
       : (current.map((value, i) => value + this.shift[i]) as Point);
   }
 
   private show(pane: Held, place: Point): void {
     if (this.isStack(pane)) {
-      void pane.view.setImageIdIndex(this.stackIndex(pane, place));
+      void pane.view.setImageIdIndex(stackIndex(pane.images, place));
       return;
     }
     pane.view.setViewState({ slice: { kind: "volumePoint", sliceWorldPoint: place } });
@@ -188,7 +196,7 @@ export class Scene {
   /** Goes to a place of the current exam, and the prior to its own or the shifted one. */
   goTo(current: Point, prior: Point | null): void {
     if (prior) this.shift = prior.map((value, i) => value - current[i]) as Point;
-    for (const pane of this.held) this.show(pane, this.placeIn(pane, current));
+    for (const pane of this.held) this.show(pane, this.placeIn(pane.role, current));
   }
 
   /** Goes to a slice (index in the volume's grid) of one pane. */
