@@ -17,6 +17,7 @@ from lungmesh.detection.compare import Comparisons, agreement, reading
 from lungmesh.detection.find import Limits, Lineup, find_nodules
 from lungmesh.detection.finding import Finding
 from lungmesh.detection.message import nodule_message
+from lungmesh.detection.metrics import NoduleMetrics
 from lungmesh.detection.settings import DetectionSettings
 from lungmesh.detection.triton import Triton, connected
 from lungmesh.mesh import Context, Stage
@@ -67,9 +68,11 @@ class DetectionStage(Stage):
     def __init__(
         self, settings: DetectionSettings, registry: CollectorRegistry | None = None
     ) -> None:
-        """Take the settings, and where second readings are counted."""
+        """Take the settings, and where nodules and second readings are counted."""
         self._settings = settings
-        self._comparisons = Comparisons(registry or CollectorRegistry())
+        registry = registry or CollectorRegistry()
+        self._comparisons = Comparisons(registry)
+        self._metrics = NoduleMetrics(registry)
         self._in_service = lineup.in_service(settings)
         self._limits = Limits(
             candidates=settings.most_candidates,
@@ -113,6 +116,7 @@ class DetectionStage(Stage):
             nodules = await asyncio.to_thread(self._nodules, ctx, scan, chosen, findings)
             for role, other in others:
                 await self._read_again(triton, role, other, scan, nodules, ctx)
+        self._metrics.found(event.study.tenant, nodules)
         return [
             nodule_pb2.NodulesDetected(
                 study=event.study, exam=event, nodules=nodules, models=self._models(chosen)

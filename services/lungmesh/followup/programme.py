@@ -116,7 +116,7 @@ def lines(results: Sequence[FollowupUpdated], outcomes: Sequence[Outcome]) -> li
             Line(
                 study_id=result.study.study_id,
                 category=result.next.category,
-                positive=_positive(result),
+                positive=is_positive(result),
                 baseline=day is not None and day == min(d for d in days if d is not None),
                 study_day=day,
                 due_day=due,
@@ -184,7 +184,8 @@ def due_days(
     }.get(state, (None, today))
 
 
-def _positive(result: FollowupUpdated) -> bool:
+def is_positive(result: FollowupUpdated) -> bool:
+    """Return whether an exam is positive by the programme's guideline."""
     named = result.next.guideline
     if not named.name:
         return False

@@ -96,7 +96,7 @@ def build(mesh: Mesh) -> Service:
 
     return Service(
         name="followup",
-        stages=[FollowupStage(keeper, settings)],
+        stages=[FollowupStage(keeper, settings, mesh.metrics.registry)],
         register=register,
         lifespan=Counts(mesh, settings).running,
         migrations=MIGRATIONS,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
+from prometheus_client import CollectorRegistry, Counter
 
-from lungmesh.followup import timeline
+from lungmesh.followup import programme, timeline
 from lungmesh.followup.keeping import Keeper, Update
 from lungmesh.followup.settings import FollowupSettings
 from lungmesh.mesh import Context, Stage
@@ -25,8 +26,21 @@ class FollowupStage(Stage):
     produces = (FollowupUpdated,)
     ordered = True
 
-    def __init__(self, keeper: Keeper, settings: FollowupSettings) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        settings: FollowupSettings,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        """Take the keeper, the settings, and where exams are counted."""
         self._keeper = keeper
+        # Each exam once, as it was first judged; category is empty where facts were missing.
+        self._exams = Counter(
+            "lungmesh_followup_exams",
+            "Exams judged, by category of the programme's guideline",
+            ("tenant", "category", "positive"),
+            registry=registry or CollectorRegistry(),
+        )
         # What changes a result is part of the event's id, settings too.
         rules = ("-".join(rules) for rules in timeline.RULES)
         self.version = "+".join((*rules, settings.version))
@@ -43,7 +57,11 @@ class FollowupStage(Stage):
         ctx.on_commit(update.write)
         if isinstance(event, NodulesCorrected):
             return update.news
-        return told(update, study.study_id)
+        results = told(update, study.study_id)
+        if results[0].edition <= 1:
+            positive = "yes" if programme.is_positive(results[0]) else "no"
+            self._exams.labels(study.tenant, results[0].next.category, positive).inc()
+        return results
 
 
 def told(update: Update, study_id: str) -> list[FollowupUpdated]:

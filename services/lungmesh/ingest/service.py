@@ -13,6 +13,7 @@ import pydicom.config
 from sqlalchemy import select
 
 from lungmesh.ingest.assembly import Patience
+from lungmesh.ingest.counting import count_unfinished
 from lungmesh.ingest.find import Finder
 from lungmesh.ingest.identity import Vault
 from lungmesh.ingest.index import Index
@@ -31,6 +32,7 @@ from lungmesh.ingest.stow import StowServer
 from lungmesh.mesh import Mesh, Service
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.mesh.settings import load
+from lungmesh.mesh.tasks import finish
 from lungmesh.v1 import ingest_pb2, ingest_pb2_grpc
 from lungmesh.v1.ingest_pb2 import STUDY_STATE_PROCESSING
 
@@ -47,13 +49,14 @@ def build(mesh: Mesh) -> Service:
     settings = load(IngestSettings)
     vault = Vault(settings.identity_key.get_secret_value())
     loader = Loader(mesh.sessions)
+    metrics = IngestMetrics(mesh.metrics.registry)
     intake = Intake(
         spool=Spool(settings.spool, settings.fsync),
         blobs=mesh.blobs,
         index=Index(loader.study),
         inbox=Inbox(),
         lookup=vault.lookup,
-        metrics=IngestMetrics(mesh.metrics.registry),
+        metrics=metrics,
         max_object_bytes=settings.max_object_bytes,
         min_free_bytes=settings.min_free_bytes,
     )
@@ -78,6 +81,8 @@ def build(mesh: Mesh) -> Service:
             stack.push_async_callback(asyncio.to_thread, scp.stop, _ASSOCIATIONS_END_SECONDS)
             stow_port = await stow.start()
             stack.push_async_callback(stow.stop)
+            counting = asyncio.create_task(count_unfinished(mesh, metrics))
+            stack.push_async_callback(finish, {counting}, 0.0)
             yield {"dicom": dicom_port, "stow": stow_port}
 
     async def send_unfinished_again() -> None:
@@ -93,7 +98,7 @@ def build(mesh: Mesh) -> Service:
     mesh.on_broker_reset(send_unfinished_again)
     return Service(
         name="ingest",
-        stages=[OutcomeStage()],
+        stages=[OutcomeStage(metrics)],
         register=register,
         lifespan=lifespan,
         migrations=MIGRATIONS,

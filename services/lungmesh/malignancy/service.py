@@ -32,7 +32,7 @@ def build(mesh: Mesh) -> Service:
 
     Raises SettingsError when a LUNGMESH_MALIGNANCY__ setting is wrong.
     """
-    stage = MalignancyStage(load(MalignancySettings))
+    stage = MalignancyStage(load(MalignancySettings), mesh.metrics.registry)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         nodule_pb2_grpc.add_MalignancyServiceServicer_to_server(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 from google.protobuf.message import Message
+from prometheus_client import CollectorRegistry, Histogram
 
 from lungmesh.malignancy import reader_score, risk_models, signs
 from lungmesh.malignancy.density import density_probabilities
@@ -56,7 +57,17 @@ class MalignancyStage(Stage):
         )
     )
 
-    def __init__(self, settings: MalignancySettings) -> None:
+    def __init__(
+        self, settings: MalignancySettings, registry: CollectorRegistry | None = None
+    ) -> None:
+        """Take the settings, and where scores are counted."""
+        self._scores = Histogram(
+            "lungmesh_nodule_reader_score",
+            "Readers' score of a nodule: probability that readers call it suspicious",
+            ("tenant",),
+            buckets=(0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+            registry=registry or CollectorRegistry(),
+        )
         self._counted_from = settings.counted_from_score
         self.concurrency = settings.concurrency
         self.deadline_seconds = settings.deadline_seconds
@@ -91,6 +102,7 @@ class MalignancyStage(Stage):
             ]
             # At least itself, also where its own score is too low to be counted.
             known = covariates(event.exam.clinical, nodule, measured, max(counted, 1))
+            self._scores.labels(event.study.tenant).observe(readers.probability)
             assessed.nodules.add().CopyFrom(nodule)
             assessed.nodules[-1].assessment.CopyFrom(
                 Assessment(

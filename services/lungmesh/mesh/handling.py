@@ -22,7 +22,7 @@ from lungmesh.mesh.progress import Progress
 from lungmesh.mesh.results import Results, name_outputs
 from lungmesh.mesh.stage import Context, Stage, run_stage
 from lungmesh.mesh.starts import Starts
-from lungmesh.mesh.telemetry import Metrics, study_of_log, trace_of
+from lungmesh.mesh.telemetry import Metrics, exemplar, study_of_log, trace_of
 from lungmesh.v1 import events_pb2
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,8 @@ class EventHandler:
             self._count(event, "repeated")
             return
         progress.tell(events_pb2.STAGE_STATE_STARTED)
-        self._metrics.queue_seconds.labels(stage, event.lane).observe(progress.queue_seconds)
+        waited = self._metrics.queue_seconds.labels(stage, event.lane)
+        waited.observe(progress.queue_seconds, exemplar())
         context = Context(event.event_id, self._blobs, _progress=progress.running)
         # Events of an unseen stage are many and small: a mark each would cost more than the work.
         if self.stage.visible:
@@ -142,7 +143,7 @@ class EventHandler:
                 messages = await run_stage(self.stage, event.message, context)
             finally:
                 seconds = time.perf_counter() - started
-                self._metrics.handler_seconds.labels(stage).observe(seconds)
+                self._metrics.handler_seconds.labels(stage).observe(seconds, exemplar())
                 if context._thread is not None and context._thread.is_alive():
                     self._given_up.append(context._thread)
                 if self.stage.visible:

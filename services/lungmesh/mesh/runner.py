@@ -52,6 +52,12 @@ class StageRunner:
         self._subscription: Subscription | None = None
         self._draining = False
         self._look_again: asyncio.TimerHandle | None = None
+        metrics.places.labels(self.stage.name).set(self.stage.concurrency)
+
+    @property
+    def group(self) -> str:
+        """The stage's consumer group."""
+        return f"lungmesh.{self.stage.name}"
 
     def not_ready(self) -> str | None:
         """Say why the stage takes no events, None when it does."""
@@ -89,8 +95,7 @@ class StageRunner:
     def start(self) -> None:
         """Join the stage's consumer group."""
         limit = max(20, 4 * self.stage.concurrency)
-        group = f"lungmesh.{self.stage.name}"
-        self._subscription = self._bus.subscribe(group, self.topics(), self, limit)
+        self._subscription = self._bus.subscribe(self.group, self.topics(), self, limit)
 
     async def drain(self, limit_seconds: float) -> None:
         """Start nothing new, finish what is in a handler, commit and leave the group."""

@@ -18,11 +18,13 @@ from lungmesh.mesh.bus.kafka import KafkaBus
 from lungmesh.mesh.bus.port import Bus
 from lungmesh.mesh.chassis import Chassis
 from lungmesh.mesh.errors import MeshError, SettingsError
+from lungmesh.mesh.lag import watch_lag
 from lungmesh.mesh.probes import Probes
 from lungmesh.mesh.runner import StageRunner
 from lungmesh.mesh.server import GrpcServer
 from lungmesh.mesh.service import Mesh, Service
 from lungmesh.mesh.settings import MeshSettings, load
+from lungmesh.mesh.tasks import finish
 from lungmesh.mesh.telemetry import Metrics, start_logging, start_tracing
 
 # By name: as a program this module is called __main__.
@@ -99,6 +101,8 @@ class Process:
             stack.push_async_callback(self._drain)
             for runner in self._runners:
                 runner.start()
+            lag = asyncio.create_task(watch_lag(chassis.bus, self._runners, self._metrics))
+            stack.push_async_callback(finish, {lag}, 0.0)
             self._started = True
             announced = {"service": service.name, "grpc": grpc_port, "metrics": metrics_port}
             await self._watch(stop, {**announced, **ports})

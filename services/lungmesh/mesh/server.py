@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, Tracer
 from lungmesh.mesh.blobs import BlobMissing
 from lungmesh.mesh.contract import validate
 from lungmesh.mesh.errors import BadInput, MeshError, Refused, SettingsError, Unavailable
-from lungmesh.mesh.telemetry import Metrics, trace_of
+from lungmesh.mesh.telemetry import Metrics, exemplar, trace_of
 
 log = logging.getLogger(__name__)
 
@@ -175,10 +175,10 @@ class _Measured:
         self._span.__enter__()
 
     async def __aexit__(self, kind: Any, error: BaseException | None, stack: Any) -> None:
-        self._span.__exit__(kind, error, stack)
         method = self._call._method
         seconds = time.perf_counter() - self._started
-        self._call._metrics.call_seconds.labels(method).observe(seconds)
+        self._call._metrics.call_seconds.labels(method).observe(seconds, exemplar())
+        self._span.__exit__(kind, error, stack)
         # A status that the servicer chose itself (abort) passes as it is.
         if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
             code = self._context.code() or grpc.StatusCode.OK

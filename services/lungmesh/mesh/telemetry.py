@@ -70,6 +70,17 @@ class Metrics:
         self.in_flight = Gauge(
             "lungmesh_in_flight_events", "Events in a handler now", stage, registry=self.registry
         )
+        # Events that a process works on at once at most: in flight over places is how busy it is.
+        self.places = Gauge(
+            "lungmesh_stage_places", "Events in a handler at most", stage, registry=self.registry
+        )
+        # Committed offset to the end of the log, the whole group together: every replica tells it.
+        self.lag = Gauge(
+            "lungmesh_lag_events",
+            "Events on the broker that the stage's group has not finished",
+            ("stage", "lane"),
+            registry=self.registry,
+        )
         # Events delivered and waiting for a worker.
         self.queued = Gauge(
             "lungmesh_queued_events", "Events waiting for a worker", stage, registry=self.registry
@@ -138,6 +149,14 @@ def start_tracing(service: str, otlp_endpoint: str | None) -> TracerProvider:
         exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=True)
         provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
+
+
+def exemplar() -> dict[str, str] | None:
+    """Return what joins a measurement to the trace that it was made in, None outside of one."""
+    span = trace.get_current_span().get_span_context()
+    if not (span.is_valid and span.trace_flags.sampled):
+        return None
+    return {"trace_id": f"{span.trace_id:032x}"}
 
 
 def trace_of(headers: Mapping[str, bytes]) -> TraceContext:

@@ -34,7 +34,7 @@ def build(mesh: Mesh) -> Service:
 
     Raises SettingsError when a LUNGMESH_PREPROCESS__ setting is wrong.
     """
-    stage = PreprocessStage(load(PreprocessSettings))
+    stage = PreprocessStage(load(PreprocessSettings), mesh.metrics.registry)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         volume_pb2_grpc.add_PreprocessServiceServicer_to_server(

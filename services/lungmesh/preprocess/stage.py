@@ -7,16 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.message import Message
+from prometheus_client import CollectorRegistry
 from pydicom.dataset import Dataset
 
 from lungmesh.mesh import Context, Stage
 from lungmesh.mesh.arrays import write_array
+from lungmesh.mesh.errors import BadInput
 from lungmesh.mesh.headers import write_headers
 from lungmesh.preprocess import lobes, lungs
 from lungmesh.preprocess.coarse import Coarse, coarsen
 from lungmesh.preprocess.findings import Finding, refuse_if_any
 from lungmesh.preprocess.identity import without_identity
 from lungmesh.preprocess.instances import Instances
+from lungmesh.preprocess.metrics import ScanMetrics
 from lungmesh.preprocess.noise import tissue_noise_hu
 from lungmesh.preprocess.quality import LungFacts, judge_headers, judge_lungs, judge_noise, number
 from lungmesh.preprocess.series import Choice, choose_series, kernel_name
@@ -39,7 +42,11 @@ class PreprocessStage(Stage):
     produces = (volume_pb2.VolumeReady,)
     version = "+".join((*SERIES_CHOICE, *QUALITY_RULES, lungs.VERSION, lobes.VERSION))
 
-    def __init__(self, settings: PreprocessSettings) -> None:
+    def __init__(
+        self, settings: PreprocessSettings, registry: CollectorRegistry | None = None
+    ) -> None:
+        """Take the settings, and where scans are counted."""
+        self._metrics = ScanMetrics(registry or CollectorRegistry())
         self._workers = settings.workers
         self.concurrency = settings.concurrency
         self.deadline_seconds = settings.deadline_seconds
@@ -56,7 +63,7 @@ class PreprocessStage(Stage):
         headers = choice.headers
         stack, findings = stack_slices(headers)
         findings += judge_headers(headers, stack.grid)
-        refuse_if_any(findings)
+        self._refuse(event.study, findings)
 
         def decoded(fraction: float) -> None:
             ctx.progress(0.1 + 0.3 * fraction, "decoding slices")
@@ -65,13 +72,14 @@ class PreprocessStage(Stage):
             stack, lambda index: instances.whole(headers[index]), self._workers, decoded
         )
         findings += found
-        findings += judge_noise(tissue_noise_hu(hu, min(stack.grid.spacing[:2])))
+        noise_hu = tissue_noise_hu(hu, min(stack.grid.spacing[:2]))
+        findings += judge_noise(noise_hu)
         ctx.progress(0.45, "finding lungs")
         coarse = coarsen(hu, stack.grid)
         lung_labels = lungs.find_lungs(coarse)
         facts = lung_facts(lung_labels, coarse)
         findings += judge_lungs(facts)
-        refuse_if_any(findings)
+        self._refuse(event.study, findings)
         ctx.progress(0.65, "finding lobes")
         lobe_labels, fissures = lobes.find_lobes(coarse, lung_labels)
         findings += lobes.judge_fissures(fissures)
@@ -79,6 +87,9 @@ class PreprocessStage(Stage):
 
         ctx.progress(0.75, "keeping the volume")
         study = event.study
+        lung_hu = float(np.median(coarse.hu[lung_labels > 0]))
+        self._metrics.measured(study.tenant, lung_hu, noise_hu, stack.grid.spacing[2])
+        self._metrics.judged(study.tenant, findings)
         prefix = f"{study.tenant}/{study.study_id}/r{study.revision}/{self.name}"
         volume = volume_pb2.Volume(
             series_instance_uid=choice.chosen.series_instance_uid,
@@ -111,6 +122,14 @@ class PreprocessStage(Stage):
                 ],
             )
         ]
+
+    def _refuse(self, study: study_pb2.StudyRef, findings: Sequence[Finding]) -> None:
+        """Count the findings of a scan that is not read, and raise BadInput."""
+        try:
+            refuse_if_any(findings)
+        except BadInput:
+            self._metrics.judged(study.tenant, findings)
+            raise
 
 
 def slice_headers(headers: Sequence[Dataset], stack: Stack, pseudonym: str) -> list[Dataset]:

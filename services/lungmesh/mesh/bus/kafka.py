@@ -83,6 +83,13 @@ class KafkaBus:
         except TimeoutError as error:
             raise Unavailable("the broker did not acknowledge the events in time") from error
 
+    async def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
+        """Return by topic how many records a group has not finished.
+
+        Raises Unavailable when the broker does not answer.
+        """
+        return await asyncio.to_thread(self._admin.lag, group, sorted(topics))
+
     def post(self, record: Outgoing) -> None:
         """Publish without waiting and without promise."""
         if self.healthy:

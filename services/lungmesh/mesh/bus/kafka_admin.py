@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import NewTopic, OffsetSpec
 from kafka.errors import KafkaError
 
 from lungmesh.mesh.errors import Unavailable
@@ -67,10 +67,36 @@ class BrokerAdmin:
         """Partitions of a topic: lanes scale, dead letters need not."""
         return 1 if topic.endswith(".dlq") else self._settings.partitions
 
+    def lag(self, group: str, topics: list[str]) -> dict[str, int]:
+        """Return by topic how many records a consumer group has not committed.
+
+        The embedded broker counts a batch of records at the log's end as one.
+        """
+        described = self._ask("describe_topics", topics)
+        places = [
+            TopicPartition(item["name"], part["partition_index"])
+            for item in described
+            for part in item["partitions"]
+        ]
+        ends = self._offsets(places, OffsetSpec.LATEST)
+        committed = self._ask("list_group_offsets", {group: places})[group]
+        done = {place: found.offset for place, found in committed.items() if found.offset >= 0}
+        fresh = [place for place in places if place not in done]
+        # A group that never committed begins where the log does, which retention moves on.
+        done.update(self._offsets(fresh, OffsetSpec.EARLIEST) if fresh else {})
+        behind: dict[str, int] = dict.fromkeys(topics, 0)
+        for place, end in ends.items():
+            behind[place.topic] += max(0, end - done[place])
+        return behind
+
     def close(self) -> None:
         """Disconnect."""
         with self._lock:
             self._drop()
+
+    def _offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[Any, int]:
+        found = self._ask("list_partition_offsets", dict.fromkeys(places, spec))
+        return {place: at.offset for place, at in found.items()}
 
     def _ask(self, method: str, *args: Any, **options: Any) -> Any:
         with self._lock:

@@ -44,6 +44,14 @@ class MemoryBus:
         for record in records:
             self.post(record)
 
+    async def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
+        """Return by topic how many records a group has not committed."""
+        behind = dict.fromkeys(topics, 0)
+        for where, rows in self.log.items():
+            if where[0] in behind:
+                behind[where[0]] += len(rows) - self.committed.get((group, where), 0)
+        return behind
+
     def post(self, record: Outgoing) -> None:
         """Append a record, or lose it while the broker is away."""
         if not self.healthy:

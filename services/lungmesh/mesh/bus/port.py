@@ -87,6 +87,12 @@ class Bus(Protocol):
         Raises Unavailable when it did not.
         """
 
+    async def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
+        """Return by topic how many records a group has not finished.
+
+        Raises Unavailable when the broker does not answer.
+        """
+
     def post(self, record: Outgoing) -> None:
         """Publish without waiting and without promise; callable from any thread."""
 
