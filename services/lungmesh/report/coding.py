@@ -28,6 +28,7 @@ LOBES = {
     "left_upper": (codes.SCT.UpperLobeOfLung, LEFT),
     "left_lower": (codes.SCT.LowerLobeOfLung, LEFT),
 }
+IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 CT_CHEST = Code("169069000", "SCT", "CT of chest")
 NODULE_TYPE = Code("nodule_type", SCHEME, "Nodule type")
 GROWTH_CLASS = Code("growth_class", SCHEME, "Growth class")

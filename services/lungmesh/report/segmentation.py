@@ -18,6 +18,7 @@ from lungmesh.report.objects import (
     SEG_SERIES_NUMBER,
     identity,
     made_by_us,
+    series_description,
     stamp,
     study_datetime,
 )
@@ -58,7 +59,7 @@ def segmentation(content: Content, masks: Mapping[int, Box], headers: Sequence[D
         content_label="NODULES",
         content_description="Pulmonary nodules",
         content_creator_name="LungMesh^Report",
-        series_description="LungMesh nodules",
+        series_description=series_description(content, "LungMesh nodules"),
         content_date=when.date(),
         content_time=when.time(),
     )

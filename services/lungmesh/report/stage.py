@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from google.protobuf.message import Message
@@ -17,10 +17,14 @@ from lungmesh.mesh.headers import read_headers
 from lungmesh.mesh.revisions import edition_folder, read_revision, revision_key
 from lungmesh.report import fhir, text
 from lungmesh.report.content import Content, Nodule, content_sha256
+from lungmesh.report.encapsulated_pdf import encapsulated_pdf
 from lungmesh.report.facts import from_event
-from lungmesh.report.keyimages import Box, box_around, key_images
+from lungmesh.report.keyimages import PLANES, Box, box_around, key_images
 from lungmesh.report.objects import VERSION
 from lungmesh.report.pdf import pdf
+from lungmesh.report.presentation_state import presentation_states
+from lungmesh.report.radiotherapy import structure_set
+from lungmesh.report.secondary_capture import key_image
 from lungmesh.report.segmentation import segmentation
 from lungmesh.report.settings import ReportSettings
 from lungmesh.report.structured_report import structured_report
@@ -60,18 +64,18 @@ class ReportStage(Stage):
         ctx.progress(0.1, "drawing key images")
         shown = self._shown(content)
         pictures = dict(_pictures(ctx, volume, shown, masks))
-        ctx.progress(0.5, "writing DICOM objects")
-        objects = dict(_objects(content, masks, headers))
-        ctx.progress(0.75, "writing texts")
+        ctx.progress(0.5, "writing texts")
         readable = {
             "report.zh.txt": text.report(content, "zh").encode(),
             "report.en.txt": text.report(content, "en").encode(),
             "report.pdf": pdf(content, pictures, digest),
         }
+        ctx.progress(0.7, "writing DICOM objects")
+        objects = _objects(content, masks, headers, shown, pictures, readable["report.pdf"])
         files = {
             "summary.json": summary(content, digest),
             **readable,
-            **objects,
+            **{name: _encoded(dataset) for name, dataset in objects},
             **pictures,
             "fhir.json": fhir.bundle(content, readable),
         }
@@ -149,12 +153,29 @@ def _pictures(
 
 
 def _objects(
-    content: Content, masks: dict[int, Box], headers: Sequence[Dataset]
-) -> Iterator[tuple[str, bytes]]:
+    content: Content,
+    masks: dict[int, Box],
+    headers: Sequence[Dataset],
+    shown: Sequence[Nodule],
+    pictures: Mapping[str, bytes],
+    written: bytes,
+) -> Iterator[tuple[str, Dataset]]:
+    """Yield the DICOM objects by name; `written` is the report as PDF."""
     seg = segmentation(content, masks, headers) if content.nodules else None
-    yield "sr.dcm", _encoded(structured_report(content, seg, headers))
-    if seg is not None:
-        yield "seg.dcm", _encoded(seg)
+    sr = structured_report(content, seg, headers)
+    yield "sr.dcm", sr
+    yield "pdf.dcm", encapsulated_pdf(content, written, sr, headers[0])
+    if seg is None:
+        return
+    yield "seg.dcm", seg
+    for number, state in enumerate(presentation_states(content, masks, headers), 1):
+        yield "gsps.dcm" if number == 1 else f"gsps_{number}.dcm", state
+    for nodule in shown:
+        planes = {plane.name: pictures[f"key_{nodule.number}_{plane.name}.png"] for plane in PLANES}
+        yield f"key_{nodule.number}.dcm", key_image(content, nodule, planes, headers)
+    structures = structure_set(content, masks, headers)
+    if structures is not None:
+        yield "rtstruct.dcm", structures
 
 
 def _encoded(dataset: Dataset) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import highdicom as hd
 from highdicom.sr import (
@@ -34,8 +33,10 @@ from lungmesh.report.objects import (
     SERIAL,
     SR_SERIES_NUMBER,
     VERSION,
+    edition_before,
     identity,
     made_by_us,
+    series_description,
     stamp,
     study_datetime,
 )
@@ -68,6 +69,7 @@ def structured_report(content: Content, seg: Dataset | None, headers: Sequence[D
         title=codes.DCM.ImagingMeasurementReport,
     )
     evidence = list(headers) if seg is None else [*headers, seg]
+    replaced = edition_before(content, "sr", Comprehensive3DSRStorage, headers[0])
     dataset = Comprehensive3DSR(
         evidence=evidence,
         content=report,
@@ -76,26 +78,12 @@ def structured_report(content: Content, seg: Dataset | None, headers: Sequence[D
         is_complete=True,
         is_final=False,
         is_verified=False,
-        previous_versions=_replaced(content, headers[0]),
-        series_description="LungMesh nodule report",
+        previous_versions=[replaced] if replaced else None,
+        series_description=series_description(content, "LungMesh nodule report"),
     )
     dataset.CodingSchemeIdentificationSequence = [coding.scheme_identification()]
     stamp(dataset, when)
     return dataset
-
-
-def _replaced(content: Content, source: Dataset) -> list[Dataset] | None:
-    """Return the SR of the edition before, as far as a reference needs it; None for a first."""
-    if content.edition == 1:
-        return None
-    before = replace(content, ids={**content.ids, "edition": content.edition - 1})
-    names = identity(before, "sr")
-    replaced = Dataset()
-    replaced.StudyInstanceUID = source.StudyInstanceUID
-    replaced.SeriesInstanceUID = names.series_instance_uid
-    replaced.SOPInstanceUID = names.sop_instance_uid
-    replaced.SOPClassUID = Comprehensive3DSRStorage
-    return [replaced]
 
 
 def _observer() -> ObserverContext:

@@ -16,6 +16,7 @@ from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.stage import run_stage
 from lungmesh.report.settings import ReportSettings
 from lungmesh.report.stage import ReportStage, find_report
+from lungmesh.v1 import nodule_pb2
 from lungmesh.v1.followup_pb2 import FollowupUpdated
 from lungmesh.v1.report_pb2 import ReportReady
 from tests.support.pacs import program
@@ -38,10 +39,21 @@ def files_of(ready: ReportReady, blobs: BlobStore) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def folder(ct: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artefacts of an exam with two nodules; those without nodules in `none/`."""
+    """The artefacts of an exam with two nodules, one confirmed.
+
+    Those without nodules are in `none/`, those of the second edition in `second/`.
+    """
     out = tmp_path_factory.mktemp("artefacts")
-    (out / "none").mkdir()
-    for event, where in ((followup(ct), out), (followup(ct, 0, prior=False), out / "none")):
+    first = followup(ct)
+    first.nodules[0].review.status = nodule_pb2.REVIEW_STATUS_CONFIRMED
+    second = followup(ct)
+    second.edition = 2
+    for event, where in (
+        (first, out),
+        (followup(ct, 0, prior=False), out / "none"),
+        (second, out / "second"),
+    ):
+        where.mkdir(exist_ok=True)
         for name, data in files_of(write(event, ct.blobs), ct.blobs).items():
             (where / name).write_bytes(data)
     return out
@@ -57,10 +69,24 @@ def judged(path: Path) -> list[str]:
     return (done.stdout + done.stderr).splitlines()
 
 
-@pytest.mark.parametrize("name", ["sr.dcm", "seg.dcm", "none/sr.dcm"])
-def test_dciodvfy_finds_no_error(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sr.dcm", "Comprehensive3DSR"),
+        ("none/sr.dcm", "Comprehensive3DSR"),
+        ("seg.dcm", "Segmentation"),
+        ("gsps.dcm", "GrayscaleSoftcopyPresentationState"),
+        ("key_1.dcm", "MultiframeTrueColorSCImage"),
+        ("pdf.dcm", "EncapsulatedPDF"),
+        ("none/pdf.dcm", "EncapsulatedPDF"),
+        ("rtstruct.dcm", "RTStructureSet"),
+        ("second/sr.dcm", "Comprehensive3DSR"),
+        ("second/pdf.dcm", "EncapsulatedPDF"),
+    ],
+)
+def test_dciodvfy_finds_no_error(folder: Path, name: str, kind: str) -> None:
     said = judged(folder / name)
-    assert any(line in ("Comprehensive3DSR", "Segmentation") for line in said)
+    assert kind in said
     assert [line for line in said if line.startswith("Error")] == []
 
 
@@ -109,7 +135,13 @@ def test_every_file_of_the_design_is_there(folder: Path) -> None:
     names = {path.name for path in folder.iterdir() if path.is_file()}
     pictures = {f"key_{n}_{p}.png" for n in (1, 2) for p in ("axial", "coronal", "sagittal")}
     documents = {"summary.json", "report.zh.txt", "report.en.txt", "report.pdf", "fhir.json"}
-    assert names == documents | pictures | {"sr.dcm", "seg.dcm"}
+    objects = {f"{kind}.dcm" for kind in ("sr", "seg", "gsps", "key_1", "key_2", "pdf", "rtstruct")}
+    assert names == documents | pictures | objects
+
+
+def test_without_nodules_there_is_nothing_to_outline(folder: Path) -> None:
+    objects = {path.name for path in (folder / "none").iterdir() if path.suffix == ".dcm"}
+    assert objects == {"sr.dcm", "pdf.dcm"}
 
 
 def test_no_file_but_the_summary_and_objects_needs_the_pseudonym(folder: Path, ct: Case) -> None:
