@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from opentelemetry.trace import SpanKind
 from tritonclient.grpc import aio as triton
 from tritonclient.utils import (
     InferenceServerException,
@@ -24,6 +25,7 @@ from tritonclient.utils import (
 
 from lungmesh.detection.shared_memory import Slot
 from lungmesh.mesh.errors import Unavailable
+from lungmesh.mesh.telemetry import span, trace_headers
 
 log = logging.getLogger(__name__)
 
@@ -174,15 +176,17 @@ class Triton:
             }
             places = await self._ask(network, slot.place(given, arrays, asked, room))
             slot.busy = True
-        call = self._client.infer(
-            network.name,
-            list(given.values()),
-            model_version=network.version,
-            outputs=list(asked.values()),
-            client_timeout=self._seconds,
-        )
         try:
-            answer = await self._ask(network, call)
+            with span(f"infer {network.name}", SpanKind.CLIENT, model__version=network.version):
+                call = self._client.infer(
+                    network.name,
+                    list(given.values()),
+                    model_version=network.version,
+                    outputs=list(asked.values()),
+                    client_timeout=self._seconds,
+                    headers=trace_headers(),
+                )
+                answer = await self._ask(network, call)
         except InferenceServerException:
             if slot is not None:
                 slot.busy = False

@@ -11,6 +11,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
+
+# A gateway may open an association an object.
+_MOST_SENDERS = 32
+
 
 class Decision(Enum):
     """What is to be done with a study now."""
@@ -54,6 +59,8 @@ class Assembly:
         Refused objects by code.
     first_at, last_at
         When the first and the last object came.
+    senders
+        Traces of the associations and requests that brought new instances, the first one first.
     """
 
     patience: Patience
@@ -62,15 +69,24 @@ class Assembly:
     usable: int = 0
     companions: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    senders: list[SpanContext] = field(default_factory=list)
     _sending: set[Hashable] = field(default_factory=set)
     _released_at: float | None = None
 
     def __post_init__(self) -> None:
         self.last_at = max(self.last_at, self.first_at)
 
-    def arrived(self, at: float, connection: Hashable | None, usable: bool) -> None:
+    def arrived(
+        self,
+        at: float,
+        connection: Hashable | None,
+        usable: bool,
+        sender: SpanContext = INVALID_SPAN_CONTEXT,
+    ) -> None:
         """Count a new instance."""
         self.touched(at, connection)
+        if sender.is_valid and sender not in self.senders and len(self.senders) < _MOST_SENDERS:
+            self.senders.append(sender)
         if usable:
             self.usable += 1
         else:

@@ -14,6 +14,9 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext
+
 from lungmesh.ingest.header import Header, check_file
 from lungmesh.ingest.index import Index
 from lungmesh.ingest.metrics import IngestMetrics
@@ -44,13 +47,14 @@ class SteadyClock:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A new object of a study."""
+    """A new object of a study; `sender` is the trace of the association or request."""
 
     file: Spooled
     header: Header
     patient_lookup: str
     at: float
     connection: Hashable | None
+    sender: SpanContext
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,8 @@ class Intake:
         )
         claim = self.index.claim(tenant, header, patient, file, at)
         if claim.new:
-            self.inbox.put(Accepted(file, header, patient, at, connection))
+            sender = trace.get_current_span().get_span_context()
+            self.inbox.put(Accepted(file, header, patient, at, connection, sender))
             return "accepted"
         if claim.earlier != file:
             self._must_equal(claim.earlier, data, tenant, header)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from opentelemetry import trace
 from sqlalchemy.exc import SQLAlchemyError
 
 from lungmesh.ingest import store
@@ -19,6 +20,7 @@ from lungmesh.mesh import Mesh
 from lungmesh.mesh.errors import BadInput, Unavailable
 from lungmesh.mesh.ids import study_id
 from lungmesh.mesh.tasks import finish
+from lungmesh.mesh.telemetry import span, trace_from
 from lungmesh.v1.study_pb2 import (
     CLOSED_BY_ASSOCIATION_RELEASE,
     CLOSED_BY_EXPLICIT_CALL,
@@ -116,7 +118,7 @@ class Keeper:
                     return row.reference()
             at = self._intake.clock()
             close = self._closing(assembly, CLOSED_BY_EXPLICIT_CALL, at, priority, stated)
-            reference = await self._close_revision(row, close)
+            reference = await self._close_revision(row, close, assembly)
             self._assemblies.pop(key, None)
             return reference
 
@@ -250,7 +252,7 @@ class Keeper:
         if isinstance(item, Refused):
             assembly.rejected(item.at, item.connection, item.rejection.code)
         elif item.header.sop_instance_uid in saved[key].new:
-            assembly.arrived(item.at, item.connection, item.header.usable)
+            assembly.arrived(item.at, item.connection, item.header.usable, item.sender)
         else:
             assembly.touched(item.at, item.connection)
 
@@ -271,7 +273,7 @@ class Keeper:
                     log.warning("study %s was given up: no usable image", row.study_id)
                 else:
                     close = self._closing(assembly, _CLOSED_BY[decision], now)
-                    await self._close_revision(row, close)
+                    await self._close_revision(row, close, assembly)
                 del self._assemblies[key]
             except (Unavailable, SQLAlchemyError) as error:
                 log.warning("a complete study waits: %s", _first_line(error))
@@ -300,9 +302,23 @@ class Keeper:
             waiting_seconds=at - last,
         )
 
-    async def _close_revision(self, row: StudyRow, close: Close) -> StudyRef:
-        reference = await close_revision(self._mesh, row, close)
+    async def _close_revision(
+        self, row: StudyRow, close: Close, assembly: Assembly | None
+    ) -> StudyRef:
         words = CLOSED_BY_IN_WORDS[close.closed_by]
+        # The study's trace goes on from who sent it; a call that closes it is a link.
+        caller = trace.get_current_span().get_span_context()
+        senders = list(assembly.senders) if assembly is not None else []
+        context, links = trace_from([*senders, *([caller] if caller.is_valid else [])])
+        with span(
+            "close study",
+            context=context,
+            links=links,
+            tenant=row.tenant,
+            study_id=row.study_id,
+            closed_by=words,
+        ):
+            reference = await close_revision(self._mesh, row, close)
         self._intake.metrics.closed.labels(row.tenant, words).inc()
         log.info("study %s revision %d closed by %s", row.study_id, reference.revision, words)
         return reference

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from opentelemetry import trace
+from opentelemetry.context import Context
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
@@ -24,6 +26,7 @@ from lungmesh.ingest.status import failure
 from lungmesh.ingest.syntaxes import COMPANIONS, CT, REFUSED, TRANSFER_SYNTAXES
 from lungmesh.ingest.transport import tune
 from lungmesh.mesh.errors import SettingsError
+from lungmesh.mesh.telemetry import tracer
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class Scp:
 
     def __init__(self, settings: IngestSettings, intake: Intake, finder: Finder) -> None:
         self._settings, self._intake, self._finder = settings, intake, finder
+        # The trace of each open association, which is that of the studies it brings.
+        self._spans: dict[Any, trace.Span] = {}
         self._ae = AE()
         self._server: Any = None
         # pynetdicom's own handlers would format every message, patient data included.
@@ -116,16 +121,42 @@ class Scp:
     def _store(self, event: Any) -> Any:
         association = event.assoc
         tenant = self._settings.tenants[association.requestor.primitive.called_ae_title]
-        answer = self._intake.keep(tenant, event.encoded_dataset(), association, "dicom")
+        with trace.use_span(
+            self._span(association, tenant),
+            record_exception=False,
+            set_status_on_exception=False,
+        ):
+            answer = self._intake.keep(tenant, event.encoded_dataset(), association, "dicom")
         return SUCCESS if answer.status == SUCCESS else failure(answer.status, answer.comment)
 
     def _find(self, event: Any) -> Iterator[tuple[Any, Any]]:
         tenant = self._settings.tenants[event.assoc.requestor.primitive.called_ae_title]
         yield from self._finder.find(tenant, event)
 
+    def _span(self, association: Any, tenant: str) -> trace.Span:
+        """Return the association's span, begun with its first object: an echo leaves none."""
+        span = self._spans.get(association)
+        if span is None:
+            span = self._spans[association] = tracer().start_span(
+                "receive dicom",
+                # Nobody traces a scanner: the trace begins here.
+                context=Context(),
+                kind=trace.SpanKind.SERVER,
+                attributes={"network.protocol.name": "dicom", "lungmesh.tenant": tenant},
+            )
+        return span
+
+    def _end_span(self, association: Any, released: bool) -> None:
+        span = self._spans.pop(association, None)
+        if span is not None:
+            span.set_attribute("lungmesh.dicom.released", released)
+            span.end()
+
     def _released(self, event: Any) -> None:
+        self._end_span(event.assoc, released=True)
         self._intake.ended(event.assoc, released=True)
 
     def _broken(self, event: Any) -> None:
         """Abort, or the connection is gone; after a release it changes nothing."""
+        self._end_span(event.assoc, released=False)
         self._intake.ended(event.assoc, released=False)

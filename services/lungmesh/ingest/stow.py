@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from email.message import Message
 
+from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -18,6 +19,7 @@ from lungmesh.ingest.intake import Intake, StorageFull
 from lungmesh.ingest.settings import IngestSettings
 from lungmesh.ingest.stow_body import BadBody, Body, ObjectReader, OneObject, TooLarge
 from lungmesh.mesh.http import HttpServer
+from lungmesh.mesh.telemetry import span, trace_of
 
 _DICOM = "application/dicom"
 _JSON = "application/dicom+json"
@@ -73,7 +75,9 @@ class StowServer:
                 body = reader.parser(str(kind.get_param("boundary") or ""))
             else:
                 return _say(415, f"Send multipart/related of {_DICOM}, or one {_DICOM}.")
-            await self._read(request, reader, body)
+            sender = {name: value.encode("latin-1") for name, value in request.headers.items()}
+            with span("receive stow", SpanKind.SERVER, trace_of(sender), tenant=tenant):
+                await self._read(request, reader, body)
         except BadBody as error:
             return _say(error.status, str(error))
         except TooLarge as error:

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_current_span
 
 from lungmesh.mesh.blobs import BlobMissing
 from lungmesh.mesh.contract import validate
@@ -168,6 +168,7 @@ class _Measured:
             kind=SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.method": call._method},
             record_exception=False,
+            set_status_on_exception=False,
         )
 
     async def __aenter__(self) -> None:
@@ -178,6 +179,10 @@ class _Measured:
         method = self._call._method
         seconds = time.perf_counter() - self._started
         self._call._metrics.call_seconds.labels(method).observe(seconds, exemplar())
+        if isinstance(error, Exception):
+            # The text of an error may hold anything: spans name only its class.
+            status = Status(StatusCode.ERROR, type(error).__name__)
+            get_current_span().set_status(status)
         self._span.__exit__(kind, error, stack)
         # A status that the servicer chose itself (abort) passes as it is.
         if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from opentelemetry.context import Context as TraceContext
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -141,14 +143,60 @@ class Metrics:
 
 
 def start_tracing(service: str, otlp_endpoint: str | None) -> TracerProvider:
-    """Make the process's tracer; spans leave it only when a collector is set."""
+    """Make the process's tracer, for `tracer` too; spans leave it only when a collector is set."""
     provider = TracerProvider(resource=Resource.create({"service.name": f"lungmesh-{service}"}))
     if otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=True)
         provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
     return provider
+
+
+def tracer() -> trace.Tracer:
+    """Return the process's tracer, for work inside a service; its spans carry no patient data."""
+    return trace.get_tracer("lungmesh")
+
+
+@contextmanager
+def span(
+    name: str,
+    kind: trace.SpanKind = trace.SpanKind.INTERNAL,
+    context: TraceContext | None = None,
+    links: Sequence[trace.Link] = (),
+    **attributes: str,
+) -> Iterator[trace.Span]:
+    """Trace a piece of work inside a service; an error is named by its class alone.
+
+    Parameters
+    ----------
+    attributes
+        Without patient data, `__` for a point in a name; each gets the prefix `lungmesh.`.
+    """
+    with tracer().start_as_current_span(
+        name,
+        context=context,
+        kind=kind,
+        links=links,
+        attributes={f"lungmesh.{key.replace('__', '.')}": text for key, text in attributes.items()},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield current
+        except Exception as error:
+            # The text of an error may hold anything.
+            current.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            raise
+
+
+def trace_from(senders: Sequence[SpanContext]) -> tuple[TraceContext | None, list[trace.Link]]:
+    """Return the context of a span that continues the first trace, and its links to the others."""
+    others = [trace.Link(one) for one in senders[1:]]
+    if not senders:
+        return None, others
+    return trace.set_span_in_context(trace.NonRecordingSpan(senders[0])), others
 
 
 def exemplar() -> dict[str, str] | None:
