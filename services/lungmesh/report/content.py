@@ -235,6 +235,11 @@ class Category:
     facts: tuple[Fact, ...]
     alternatives: tuple[Alternative, ...]
 
+    @property
+    def nearest(self) -> tuple[Alternative, ...]:
+        """Its alternatives, those by a size first: a size a little off is likelier than a type."""
+        return tuple(sorted(self.alternatives, key=lambda other: not other.change.unit))
+
 
 @dataclass(frozen=True)
 class Nodule:
@@ -274,9 +279,24 @@ class Nodule:
     review: Review | None
     categories: tuple[Category, ...]
 
+    @property
+    def uncompared(self) -> tuple[PastSize, ...]:
+        """Its earlier selves in exams that were not laid over this one."""
+        compared = {prior.ids["study_id"] for prior in self.priors}
+        return tuple(past for past in self.history if past.ids["study_id"] not in compared)
+
     def category_of(self, guideline: str) -> str:
         """Return a guideline's category for this nodule; empty when it gave none."""
         return next((c.category for c in self.categories if c.guideline.name == guideline), "")
+
+
+@dataclass(frozen=True)
+class OutsideUse:
+    """Why nodules lie outside what a model was made for."""
+
+    model: Model
+    reason: str
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -296,6 +316,8 @@ class Content:
     rejected: tuple[Nodule, ...]
     corrections: tuple[Correction, ...]
     next: NextExam | None
+    # Digest of the hospital's own templates; empty where the packaged ones speak.
+    templates: str = ""
 
     @property
     def edition(self) -> int:
@@ -318,6 +340,21 @@ class Content:
         deciding = [n for n in self.nodules if exam and n.category_of(name) == exam]
         return max(
             deciding or self.nodules, key=lambda n: (n.mean_diameter_mm, -n.number), default=None
+        )
+
+    @property
+    def outside_use(self) -> tuple[OutsideUse, ...]:
+        """Every reason why a model was not made for a nodule here, each once."""
+        found: dict[tuple[Model, str], list[int]] = {}
+        for nodule in self.nodules:
+            scores: list[Risk | ReaderScore] = [*nodule.risks]
+            if nodule.reader_score:
+                scores.append(nodule.reader_score)
+            for score in scores:
+                for reason in score.outside_intended_use:
+                    found.setdefault((score.model, reason), []).append(nodule.number)
+        return tuple(
+            OutsideUse(model, reason, tuple(numbers)) for (model, reason), numbers in found.items()
         )
 
 

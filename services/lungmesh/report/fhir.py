@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fhir.resources.R4B.bundle import Bundle
@@ -16,11 +16,12 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from lungmesh.mesh.ids import deterministic_id
-from lungmesh.report import coding, course
+from lungmesh.report import coding, course, wording
 from lungmesh.report.content import Category, Content, Nodule, Risk
 from lungmesh.report.objects import DEVICE, MANUFACTURER, VERSION
-from lungmesh.report.terms import date
-from lungmesh.report.wording import category_name, nodule_name, sections
+from lungmesh.report.templating import Templates
+from lungmesh.report.terms import Phrase, date
+from lungmesh.report.wording import category_name, next_exam, nodule_name, sections
 
 _SYSTEMS = {
     "SCT": "http://snomed.info/sct",
@@ -43,7 +44,7 @@ _IMAGING = {
 _MEDIA_TYPES = {".pdf": "application/pdf", ".txt": "text/plain; charset=utf-8"}
 
 
-def bundle(content: Content, forms: Mapping[str, bytes]) -> bytes:
+def bundle(content: Content, forms: Mapping[str, bytes], words: Templates | None = None) -> bytes:
     """Return the Bundle as UTF-8 JSON, ending with a newline.
 
     Every resource is preliminary: no radiologist has signed. The patient bears the pseudonym.
@@ -52,10 +53,12 @@ def bundle(content: Content, forms: Mapping[str, bytes]) -> bytes:
     ----------
     forms
         The report's readable files by name: the DiagnosticReport names them with size and hash.
+    words
+        The templates of its sentences.
 
     Raises pydantic.ValidationError when the result is not valid FHIR.
     """
-    builder = _Builder(content)
+    builder = _Builder(content, words)
     resources = [
         builder.diagnostic_report(forms),
         builder.patient(),
@@ -83,8 +86,8 @@ def bundle(content: Content, forms: Mapping[str, bytes]) -> bytes:
 class _Builder:
     """Makes the resources of one report, which refer to each other."""
 
-    def __init__(self, content: Content) -> None:
-        self._content = content
+    def __init__(self, content: Content, words: Templates | None) -> None:
+        self._content, self._words = content, words
         self._day = date(content.exam.study_date)
 
     def id(self, *parts: object) -> str:
@@ -150,8 +153,10 @@ class _Builder:
 
     def diagnostic_report(self, forms: Mapping[str, bytes]) -> dict[str, Any]:
         content = self._content
-        impression = next(s for s in sections(content) if s.heading.en == "Impression")
-        told = [*course.edition(content), *impression.lines]
+        told = list(course.edition(content))
+        for section in sections(content, self._words):
+            if section.name == "impression":
+                told += section.lines
         out = {
             "resourceType": "DiagnosticReport",
             "id": self.id("report"),
@@ -172,7 +177,9 @@ class _Builder:
             "performer": [],
             "imagingStudy": [self._to("imaging-study")],
             "result": [self._to("nodule", n.number) for n in content.nodules],
-            "conclusion": "\n".join([*(line.en for line in told), *(line.zh for line in told)]),
+            "conclusion": "\n".join(
+                line for line in [*(said.en for said in told), *(said.zh for said in told)] if line
+            ),
             "conclusionCode": [_category_code(c) for c in content.categories],
             "presentedForm": [_attachment(name, data) for name, data in forms.items()],
         }
@@ -183,8 +190,8 @@ class _Builder:
     def next_exam(self) -> Iterator[dict[str, Any]]:
         """What the programme's guideline asks for, as a proposal that a person may order."""
         coming = self._content.next
-        said = course.next_exam(coming) if coming else None
-        if coming is None or said is None:
+        said = next_exam(self._content, self._words)
+        if coming is None or not said:
             return
         out = {
             "resourceType": "ServiceRequest",
@@ -194,7 +201,7 @@ class _Builder:
             "code": {"text": "Work-up"} if coming.work_up else _CT_CHEST_REPORT,
             "subject": self._to("patient"),
             "reasonReference": [self._to("report")],
-            "note": [{"text": said.en}, {"text": said.zh}],
+            "note": _notes(said),
         }
         if coming.due_date:
             out["occurrenceDateTime"] = date(coming.due_date)
@@ -247,11 +254,11 @@ class _Builder:
 
     def _course(self, nodule: Nodule) -> Iterator[dict[str, Any]]:
         """The growth class, and the change since the most recent earlier exam of the nodule."""
-        said = [*course.course(nodule), *course.review(nodule, self._content)]
+        said = wording.course(nodule, self._content, self._words)
         yield {
             **self._observation(nodule, "growth", coding.GROWTH_CLASS),
             "valueCodeableConcept": _coded(coding.growth(nodule)),
-            "note": [{"text": text} for line in said for text in (line.en, line.zh)],
+            "note": _notes(said),
         }
         for prior in nodule.priors[:1]:
             since = _component(coding.DAYS_SINCE_PRIOR, prior.interval_days)
@@ -331,6 +338,10 @@ def _category_code(category: Category) -> dict[str, Any]:
         edition = (category.guideline.name, category.guideline.version)
         out |= _coded(coding.category(*edition, category.category))
     return out
+
+
+def _notes(said: Iterable[Phrase]) -> list[dict[str, Any]]:
+    return [{"text": text} for line in said for text in (line.en, line.zh) if text]
 
 
 def _quantity(value: float, unit: str) -> dict[str, Any]:

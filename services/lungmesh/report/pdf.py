@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
@@ -48,14 +48,28 @@ from lungmesh.report.pdf_style import (
     table_style,
 )
 from lungmesh.report.pdf_timeline import timeline
+from lungmesh.report.templating import Templates
 from lungmesh.report.terms import GROWTH, LOBES, NODULE_TYPES, Phrase, date
-from lungmesh.report.wording import NOTICE, TITLE, Section, category_name, nodule_name, sections
+from lungmesh.report.wording import (
+    NOTICE,
+    TITLE,
+    Section,
+    category_name,
+    next_exam,
+    nodule_name,
+    sections,
+)
 
 # What ReportLab leaves free inside the frame of a page, points.
 _FRAME_PADDING = 6
 
 
-def pdf(content: Content, pictures: Mapping[str, bytes], content_sha256: str) -> bytes:
+def pdf(
+    content: Content,
+    pictures: Mapping[str, bytes],
+    content_sha256: str,
+    words: Templates | None = None,
+) -> bytes:
     """Return the PDF; the same content gives the same bytes.
 
     Parameters
@@ -79,11 +93,11 @@ def pdf(content: Content, pictures: Mapping[str, bytes], content_sha256: str) ->
     )
     story = [
         *_heading(content),
-        *_result(content),
+        *_result(content, words),
         *_nodule_table(content),
         *timeline(content),
         *_key_images(content, pictures),
-        *_full_text(content),
+        *_full_text(content, words),
     ]
     canvas = partial(_NumberedCanvas, foot=f"LungMesh report {VERSION} · {content_sha256[:16]}")
     document.build(story, canvasmaker=canvas)
@@ -126,11 +140,11 @@ def _heading(content: Content) -> Iterator[Flowable]:
     yield Spacer(1, 3 * mm)
 
 
-def _result(content: Content) -> Iterator[Flowable]:
+def _result(content: Content, words: Templates | None) -> Iterator[Flowable]:
     """The exam's categories, each with what the guideline says to do."""
     rows = [[_badge(category), _advice(category)] for category in content.categories]
     if content.next:
-        rows += _next(content.next)
+        rows += _next(content.next, next_exam(content, words))
     table = Table(rows, colWidths=[34 * mm, WIDTH - 34 * mm])
     table.setStyle(
         TableStyle(
@@ -148,8 +162,7 @@ def _result(content: Content) -> Iterator[Flowable]:
     yield Spacer(1, 4 * mm)
 
 
-def _next(coming: NextExam) -> Iterator[list[list[Flowable]]]:
-    said = course.next_exam(coming)
+def _next(coming: NextExam, said: Sequence[Phrase]) -> Iterator[list[list[Flowable]]]:
     if not said:
         return
     label = Paragraph("Next 下一步", style(7.5, textColor=DIM))
@@ -158,7 +171,7 @@ def _next(coming: NextExam) -> Iterator[list[list[Flowable]]]:
         badge = both(Phrase("work-up", "进一步检查"), 9, **look)
     else:
         badge = [Paragraph(date(coming.due_date), style(11, **look))]
-    yield [[label, *badge], both(said, 8.5)]
+    yield [[label, *badge], [part for line in said for part in both(line, 8.5)]]
 
 
 def _badge(category: Category) -> list[Flowable]:
@@ -278,9 +291,9 @@ def _key_images(content: Content, pictures: Mapping[str, bytes]) -> Iterator[Flo
         yield KeepTogether([caption, images, Spacer(1, 4 * mm)])
 
 
-def _full_text(content: Content) -> Iterator[Flowable]:
+def _full_text(content: Content, words: Templates | None) -> Iterator[Flowable]:
     """The whole text, English on the left and the same sentence in Chinese on the right."""
-    for section in sections(content):
+    for section in sections(content, words):
         yield CondPageBreak(28 * mm)
         yield bar(section.heading)
         yield from _pairs(section)

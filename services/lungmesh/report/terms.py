@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -210,14 +212,59 @@ VALUES = {
     "moderate": Phrase("moderate", "中度"),
     "intense": Phrase("intense", "明显"),
 }
+# Why a nodule or patient is outside what a model was made for, by the model's own sentence.
+OUTSIDE_USE = {
+    en: Phrase(en, zh)
+    for en, zh in (
+        ("the model was made for a solitary nodule", "该模型针对单发结节建立"),
+        (
+            "no model is asked where calcium or fat says benign (BTS 2015)",
+            "钙化或脂肪提示良性时不使用模型（BTS 2015）",
+        ),
+        (
+            "the model was made on nodules found on chest radiographs, not on subsolid ones",
+            "该模型基于胸片发现的结节建立，不含亚实性结节",
+        ),
+        ("larger than 30 mm: a mass, not a nodule", "大于 30 mm，属肿块而非结节"),
+        (
+            "the model was made on people of 50 to 75 years",
+            "该模型基于 50 至 75 岁人群建立",
+        ),
+        (
+            "the model was made on current and former smokers",
+            "该模型基于现吸烟者与既往吸烟者建立",
+        ),
+        (
+            "the model was made on nodules of 4 to 30 mm",
+            "该模型基于 4 至 30 mm 的结节建立",
+        ),
+        (
+            "the model was made on nodules of 7 to 30 mm",
+            "该模型基于 7 至 30 mm 的结节建立",
+        ),
+        (
+            "the model was made on veterans, nearly all of them men",
+            "该模型基于退伍军人建立，几乎均为男性",
+        ),
+        ("PET/CT is advised from 8 mm on (BTS 2015)", "8 mm 及以上方建议PET/CT（BTS 2015）"),
+        (
+            "the score was made on nodules of 3 to 30 mm",
+            "该评分基于 3 至 30 mm 的结节建立",
+        ),
+        (
+            "the score knows solid, part-solid, non-solid and calcified nodules only",
+            "该评分仅适用于实性、部分实性、非实性及钙化结节",
+        ),
+    )
+}
 
 
-def named(table: dict[str, Phrase], code: str) -> Phrase:
+def named(table: Mapping[Any, Phrase], code: Any) -> Phrase:
     """Return the words for a code; a code without words speaks for itself in both languages."""
     known = table.get(code)
     if known is not None:
         return known
-    plain = code.replace("_", " ")
+    plain = str(code).replace("_", " ")
     return Phrase(plain, plain)
 
 

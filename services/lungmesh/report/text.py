@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
-from typing import Literal
 
 from lungmesh.report.content import Content
 from lungmesh.report.course import edition
+from lungmesh.report.templating import Templates
 from lungmesh.report.terms import Phrase, date
-from lungmesh.report.wording import NOTICE, TITLE, Section, sections
+from lungmesh.report.wording import LANGUAGES, NOTICE, TITLE, Language, Section, sections
 
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
+__all__ = ["LANGUAGES", "Language", "body", "report"]
 
 
-def body(content: Content, language: Language) -> str:
+def body(content: Content, language: Language, words: Templates | None = None) -> str:
     """Return the report below its heading of identity: what the content hash covers."""
-    return "\n\n".join("\n".join(_lines(section, language, "")) for section in sections(content))
+    written = (_lines(section, language, "") for section in sections(content, words))
+    return "\n\n".join("\n".join(lines) for lines in written)
 
 
-def report(content: Content, language: Language) -> str:
+def report(content: Content, language: Language, words: Templates | None = None) -> str:
     """Return the whole text, ending with a newline."""
     title, notice = _in(TITLE, language), _in(NOTICE, language)
     patient = _in(Phrase("Patient (pseudonym)", "患者（假名）"), language)
@@ -35,7 +35,7 @@ def report(content: Content, language: Language) -> str:
         f"{patient}: {content.ids['patient']}",
         f"{day}: {date(content.exam.study_date) or unknown}",
     ]
-    return "\n".join(head) + "\n\n" + body(content, language) + "\n"
+    return "\n".join(head) + "\n\n" + body(content, language, words) + "\n"
 
 
 def _lines(section: Section, language: Language, indent: str) -> Iterator[str]:
@@ -44,7 +44,9 @@ def _lines(section: Section, language: Language, indent: str) -> Iterator[str]:
     if not indent:
         yield "-" * _width(heading)
     for line in section.lines:
-        yield f"{indent}  {_in(line, language)}" if indent else _in(line, language)
+        # A sentence that this language's template does not have.
+        if words := _in(line, language):
+            yield f"{indent}  {words}" if indent else words
     for item in section.items:
         yield ""
         yield from _lines(item, language, indent + "  ")

@@ -187,7 +187,7 @@ def test_the_embedded_fonts_hold_every_letter(second: Content, font: object) -> 
     words = text.report(second, "zh") + text.report(second, "en") + CAPTION.en + CAPTION.zh
     for table in (
         *(terms.FACTS, terms.FACT_VALUES, terms.UNITS, terms.METHODS),
-        *(terms.OUTCOMES, terms.UNLIKE, terms.CORRECTIONS),
+        *(terms.OUTCOMES, terms.UNLIKE, terms.CORRECTIONS, terms.OUTSIDE_USE),
     ):
         words += "".join(phrase.en + phrase.zh for phrase in table.values())
     assert {letter for letter in words if letter != "\n" and ord(letter) not in glyphs} == set()
