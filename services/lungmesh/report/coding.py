@@ -29,6 +29,9 @@ LOBES = {
     "left_lower": (codes.SCT.LowerLobeOfLung, LEFT),
 }
 IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
+# IHE's own code, as long as DICOM has none.
+PROCESSING_ALGORITHM = Code("Newcode1", "99IHE", "Processing Algorithm")
+SOLID_PART = Code("solid_part", SCHEME, "Solid part")
 CT_CHEST = Code("169069000", "SCT", "CT of chest")
 NODULE_TYPE = Code("nodule_type", SCHEME, "Nodule type")
 GROWTH_CLASS = Code("growth_class", SCHEME, "Growth class")

@@ -12,7 +12,6 @@ from lungmesh.report.objects import (
     edition_before,
     identity,
     reference,
-    series_description,
     shell,
     study_datetime,
 )
@@ -31,10 +30,11 @@ def encapsulated_pdf(content: Content, pdf: bytes, sr: Dataset, source: Dataset)
     dataset = shell(
         EncapsulatedPDFStorage,
         identity(content, "pdf"),
+        content,
         source,
         modality="DOC",
         series_number=PDF_SERIES_NUMBER,
-        description=series_description(content, "LungMesh report"),
+        description="LungMesh report",
     )
     dataset.ConversionType = "WSD"
     dataset.AcquisitionDateTime = study_datetime(source).strftime("%Y%m%d%H%M%S")

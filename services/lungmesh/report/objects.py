@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from lungmesh.mesh.ids import dicom_uid
+from lungmesh.report import coding
 from lungmesh.report.content import Content
 
 # Raised whenever the same event gives another report.
@@ -84,6 +85,7 @@ def made_by_us(names: Identity, instance_number: int = 1) -> dict[str, Any]:
 def shell(
     sop_class: str,
     names: Identity,
+    content: Content,
     source: Dataset,
     *,
     modality: str,
@@ -109,7 +111,7 @@ def shell(
             dataset[keyword] = source[keyword]
     dataset.Modality = modality
     dataset.SeriesInstanceUID, dataset.SeriesNumber = names.series_instance_uid, series_number
-    dataset.SeriesDescription = description
+    dataset.SeriesDescription = series_description(content, description)
     dataset.InstanceNumber = instance_number
     dataset.InstanceCreationDate = dataset.SeriesDate = dataset.ContentDate = when.strftime(
         "%Y%m%d"
@@ -119,6 +121,7 @@ def shell(
     )
     dataset.Manufacturer, dataset.ManufacturerModelName = MANUFACTURER, DEVICE
     dataset.SoftwareVersions, dataset.DeviceSerialNumber = VERSION, SERIAL
+    dataset.ContributingEquipmentSequence = _algorithms(content)
     return dataset
 
 
@@ -155,14 +158,32 @@ def study_datetime(source: Dataset) -> datetime:
     return datetime.strptime(date + time, "%Y%m%d%H%M%S")
 
 
-def stamp(dataset: Dataset, when: datetime) -> None:
-    """Put the study's date where highdicom took the clock's, so that a repeat gives equal bytes."""
+def finish(dataset: Dataset, content: Content, when: datetime) -> None:
+    """Finish what highdicom made: name the algorithms, and be the same at every making.
+
+    The study's date takes the place of the clock's.
+    """
     for keyword in _DATES:
         if keyword in dataset:
             setattr(dataset, keyword, when.strftime("%Y%m%d"))
     for keyword in _TIMES:
         if keyword in dataset:
             setattr(dataset, keyword, when.strftime("%H%M%S"))
-    for item in dataset.get("ContributingEquipmentSequence", []):
+    equipment = list(dataset.get("ContributingEquipmentSequence", []))
+    for item in equipment:
         if "ContributionDateTime" in item:
             del item.ContributionDateTime
+    dataset.ContributingEquipmentSequence = [*equipment, *_algorithms(content)]
+
+
+def _algorithms(content: Content) -> list[Dataset]:
+    """Return what IHE AIR asks to be said of each algorithm that took part (section 6.5.3.1)."""
+    out = []
+    for model in content.models:
+        item = Dataset()
+        item.PurposeOfReferenceCodeSequence = [coding.concept(coding.PROCESSING_ALGORITHM)]
+        item.Manufacturer, item.ManufacturerModelName = MANUFACTURER, model.name[:64]
+        item.SoftwareVersions = model.version[:64]
+        item.DeviceUID = dicom_uid("model", model.name, model.version)
+        out.append(item)
+    return out

@@ -24,10 +24,10 @@ from lungmesh.report.keyimages import WINDOW_CENTER, WINDOW_WIDTH, Box
 from lungmesh.report.objects import (
     BODY_PART,
     GSPS_SERIES_NUMBER,
+    finish,
     identity,
     made_by_us,
     series_description,
-    stamp,
     study_datetime,
 )
 from lungmesh.report.outlines import Floats, outlines, own_slices
@@ -91,7 +91,7 @@ def _state(
         ],
     )
     dataset.BodyPartExamined = BODY_PART
-    stamp(dataset, when)
+    finish(dataset, content, when)
     dataset.PresentationCreationDate = when.strftime("%Y%m%d")
     dataset.PresentationCreationTime = when.strftime("%H%M%S")
     return dataset

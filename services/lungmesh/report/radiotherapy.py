@@ -15,7 +15,6 @@ from lungmesh.report.objects import (
     RTSTRUCT_SERIES_NUMBER,
     identity,
     reference,
-    series_description,
     shell,
     study_datetime,
 )
@@ -54,10 +53,11 @@ def structure_set(
     dataset = shell(
         RTStructureSetStorage,
         identity(content, "rtstruct"),
+        content,
         headers[0],
         modality="RTSTRUCT",
         series_number=RTSTRUCT_SERIES_NUMBER,
-        description=series_description(content, "LungMesh lesions"),
+        description="LungMesh lesions",
     )
     # The structure set's own date stands in their place (PS3.3 C.8.8.5).
     del dataset.ContentDate, dataset.ContentTime

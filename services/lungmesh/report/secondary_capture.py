@@ -19,7 +19,6 @@ from lungmesh.report.objects import (
     KEY_SERIES_NUMBER,
     identity,
     reference,
-    series_description,
     shell,
 )
 from lungmesh.report.wording import nodule_name
@@ -43,10 +42,11 @@ def key_image(
     dataset = shell(
         MultiFrameTrueColorSecondaryCaptureImageStorage,
         identity(content, "key", nodule.number),
+        content,
         headers[0],
         modality="OT",
         series_number=KEY_SERIES_NUMBER,
-        description=series_description(content, "LungMesh key images"),
+        description="LungMesh key images",
         instance_number=nodule.number,
     )
     dataset.BodyPartExamined = BODY_PART

@@ -1,4 +1,4 @@
-"""DICOM SEG: one binary segment a nodule, on the slices of the source series (PS3.3 A.51)."""
+"""DICOM SEG: binary segments on the slices of the source series (PS3.3 A.51)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, Se
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
+from lungmesh.mesh.ids import dicom_uid
 from lungmesh.report import coding
 from lungmesh.report.content import Content, Nodule
 from lungmesh.report.keyimages import Box
 from lungmesh.report.objects import (
     SEG_SERIES_NUMBER,
+    finish,
     identity,
     made_by_us,
     series_description,
-    stamp,
     study_datetime,
 )
 from lungmesh.report.wording import nodule_name
@@ -28,7 +29,7 @@ Voxels = npt.NDArray[np.uint8]
 
 
 def segmentation(content: Content, masks: Mapping[int, Box], headers: Sequence[Dataset]) -> Dataset:
-    """Return the SEG of an exam with at least one nodule.
+    """Return the SEG of an exam with at least one nodule: a segment a nodule, solid part and all.
 
     Segment numbers run from 1 in the order of the nodules. Only slices that a nodule touches have
     frames.
@@ -42,22 +43,62 @@ def segmentation(content: Content, masks: Mapping[int, Box], headers: Sequence[D
 
     Raises ValueError when there is no nodule.
     """
-    boxes = [masks[nodule.number] for nodule in content.nodules]
+    described = [
+        (_description(number, nodule), masks[nodule.number])
+        for number, nodule in enumerate(content.nodules, 1)
+    ]
+    return _object(content, described, headers, "Pulmonary nodules")
+
+
+def solid_parts(
+    content: Content, masks: Mapping[int, Box], headers: Sequence[Dataset]
+) -> Dataset | None:
+    """Return the SEG of the solid parts of subsolid nodules; None where there is none.
+
+    An object of its own in the series of the nodules: in one object each part would overlap its
+    nodule, and viewers that show a SEG as one label map show only one of the two.
+
+    Parameters
+    ----------
+    masks
+        uint8 [z, y, x] by the nodule's number; 2 is the solid part.
+    """
+    solid = {
+        number: Box((box.voxels == 2).astype(np.uint8), box.offset)
+        for number, box in masks.items()
+        if (box.voxels == 2).any()
+    }
+    owners = [nodule for nodule in content.nodules if nodule.number in solid]
+    if not owners:
+        return None
+    described = [
+        (_part(_description(number, nodule), nodule), solid[nodule.number])
+        for number, nodule in enumerate(owners, 1)
+    ]
+    return _object(content, described, headers, "Solid parts of subsolid nodules", number=2)
+
+
+def _object(
+    content: Content,
+    described: Sequence[tuple[SegmentDescription, Box]],
+    headers: Sequence[Dataset],
+    what: str,
+    number: int = 1,
+) -> Dataset:
+    boxes = [box for _, box in described]
     touched = np.unique(np.concatenate([_slices(box) for box in boxes]))
     source = [headers[z] for z in touched]
-    names = identity(content, "seg")
+    names = identity(content, "seg", number)
     when = study_datetime(headers[0])
     dataset = hd.seg.Segmentation(
         source_images=source,
         pixel_array=_frames(boxes, touched, source[0].Rows, source[0].Columns),
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[
-            _description(number, nodule) for number, nodule in enumerate(content.nodules, 1)
-        ],
-        **made_by_us(names),
+        segment_descriptions=[description for description, _ in described],
+        **made_by_us(names, number),
         series_number=SEG_SERIES_NUMBER,
-        content_label="NODULES",
-        content_description="Pulmonary nodules",
+        content_label="NODULES" if number == 1 else "SOLID_PARTS",
+        content_description=what,
         content_creator_name="LungMesh^Report",
         series_description=series_description(content, "LungMesh nodules"),
         content_date=when.date(),
@@ -69,7 +110,7 @@ def segmentation(content: Content, masks: Mapping[int, Box], headers: Sequence[D
     )
     for item in dataset.DimensionIndexSequence:
         item.DimensionOrganizationUID = dimension
-    stamp(dataset, when)
+    finish(dataset, content, when)
     return dataset
 
 
@@ -131,4 +172,14 @@ def _description(number: int, nodule: Nodule) -> SegmentDescription:
     )
     description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [coding.concept(side)]
     description.SegmentDescription = nodule_name(nodule).en
+    return description
+
+
+def _part(description: SegmentDescription, nodule: Nodule) -> SegmentDescription:
+    """Make the description of a nodule that of its solid part, tracked by itself."""
+    description.SegmentLabel = description.TrackingID = f"Nodule {nodule.number}, solid part"
+    description.TrackingUID = dicom_uid("tracking", nodule.ids["tracking_uid"], "solid part")
+    description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+        coding.concept(coding.SOLID_PART)
+    ]
     return description

@@ -25,7 +25,7 @@ from lungmesh.report.pdf import pdf
 from lungmesh.report.presentation_state import presentation_states
 from lungmesh.report.radiotherapy import structure_set
 from lungmesh.report.secondary_capture import key_image
-from lungmesh.report.segmentation import segmentation
+from lungmesh.report.segmentation import segmentation, solid_parts
 from lungmesh.report.settings import ReportSettings
 from lungmesh.report.structured_report import structured_report
 from lungmesh.report.summary import summary
@@ -168,6 +168,9 @@ def _objects(
     if seg is None:
         return
     yield "seg.dcm", seg
+    solid = solid_parts(content, masks, headers)
+    if solid is not None:
+        yield "seg_solid.dcm", solid
     for number, state in enumerate(presentation_states(content, masks, headers), 1):
         yield "gsps.dcm" if number == 1 else f"gsps_{number}.dcm", state
     for nodule in shown:

@@ -34,10 +34,10 @@ from lungmesh.report.objects import (
     SR_SERIES_NUMBER,
     VERSION,
     edition_before,
+    finish,
     identity,
     made_by_us,
     series_description,
-    stamp,
     study_datetime,
 )
 from lungmesh.report.terms import SIGNS, named
@@ -82,7 +82,7 @@ def structured_report(content: Content, seg: Dataset | None, headers: Sequence[D
         series_description=series_description(content, "LungMesh nodule report"),
     )
     dataset.CodingSchemeIdentificationSequence = [coding.scheme_identification()]
-    stamp(dataset, when)
+    finish(dataset, content, when)
     return dataset
 
 
