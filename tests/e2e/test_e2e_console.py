@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from lungmesh.cli.exits import Exit
 from lungmesh.console.users import FIRST_USER
@@ -165,13 +165,14 @@ def test_confirmed_rejected_measured_and_signed(
     expect(item.locator(".badge.good")).to_be_visible()
 
     opened.click(f".nodules li[data-nodule='{last['nodule_id']}'] .head")
+    outline_of(opened, last)
     opened.keyboard.press("x")
     gone = f".nodules li.rejected[data-nodule='{last['nodule_id']}']"
     expect(opened.locator(gone)).to_be_visible()
 
     item.locator(".head").click()
     opened.keyboard.press("b")
-    draw_axes(opened)
+    draw_axes(opened, outline_of(opened, first))
     opened.keyboard.press("m")
     dialog = opened.locator("dialog[open]")
     expect(dialog).to_contain_text("Taken from the axes drawn")
@@ -216,9 +217,16 @@ def report_edition(seen: Seen, study_id: str) -> int:
     return int(found["report"]["edition"])
 
 
-def draw_axes(page: Page) -> None:
-    """Draw a long axis by the mouse; the tool adds the short one."""
-    box = page.locator(".picture[data-pane=current]").bounding_box()
+def outline_of(page: Page, nodule: dict[str, Any]) -> Locator:
+    """Wait until the nodule is the chosen one on the image; return its outline."""
+    outline = page.locator(f"path.chosen:not(.inner)[data-nodule='{nodule['nodule_id']}']")
+    expect(outline).to_be_visible()
+    return outline
+
+
+def draw_axes(page: Page, outline: Locator) -> None:
+    """Draw a long axis on the nodule by the mouse; the tool adds the short one."""
+    box = outline.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 40, y)

@@ -88,8 +88,8 @@ _REFUSALS: dict[str, tuple[int, str, str]] = {
     ),
     "edition_changed": (
         409,
-        "There is a newer edition: read it before you sign.",
-        "已有更新的版本,请阅读后再签名。",
+        "There is another edition now: read it first.",
+        "已有更新的版本,请先阅读。",
     ),
     "last_administrator": (
         409,

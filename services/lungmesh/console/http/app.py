@@ -65,7 +65,10 @@ _DRAIN_SECONDS = 10
 
 
 class SafeHeaders:
-    """Puts the headers of OWASP's list on every answer; nothing is cached but the page's assets."""
+    """Puts the headers of OWASP's list on every answer; nothing is cached but the page's assets.
+
+    An answer that bears a content policy of its own keeps it.
+    """
 
     def __init__(self, app: ASGIApp, secure: bool) -> None:
         self._app = app
@@ -79,6 +82,8 @@ class SafeHeaders:
             if message["type"] == "http.response.start":
                 keep = _ASSET if cached and message["status"] == 200 else "no-store"
                 added = {**self._headers, "Cache-Control": keep}
+                if any(name == b"content-security-policy" for name, _ in message["headers"]):
+                    del added["Content-Security-Policy"]
                 names = {name.lower().encode() for name in added}
                 message["headers"] = [
                     *((name, value) for name, value in message["headers"] if name not in names),

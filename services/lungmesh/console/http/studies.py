@@ -24,17 +24,31 @@ from lungmesh.console.results import Held
 from lungmesh.console.slices import Slices, read_slices
 from lungmesh.console.store import StudyRow
 from lungmesh.console.views import Json, iso, study_view
+from lungmesh.console.worklist import edition_of
 from lungmesh.mesh import Mesh
 from lungmesh.mesh.arrays import read_array
 from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.v1.followup_pb2 import Correction, FollowupUpdated
 from lungmesh.v1.nodule_pb2 import Nodule
+from lungmesh.v1.report_pb2 import ReportReady
 from lungmesh.v1.study_pb2 import BlobRef
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME = re.compile(r"[a-z0-9_.]{1,64}")
 _JSON_LIST = "application/dicom+json"
+# A written report is a page by itself: it loads and runs nothing.
+_REPORT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "sandbox allow-popups",
+    )
+)
 # Studies whose slices' headers are kept, some 20 KB each.
 _SLICES_KEPT = 64
 
@@ -43,9 +57,10 @@ Correct = Callable[[str, str, Correction], Awaitable[Sequence[FollowupUpdated]]]
 
 
 class Signing(Body):
-    """The password once more, and the edition that was read."""
+    """The password once more, and the revision and edition that were read."""
 
     password: str = ""
+    revision: int | None = None
     edition: int | None = None
 
 
@@ -166,7 +181,7 @@ class Studies:
             held = await self._held(session, request, caller, note)
             key = (held.row.tenant, held.row.study_id)
             row = await session.get_one(StudyRow, key, with_for_update=True)
-            if body.edition is not None and body.edition != row.edition:
+            if body.revision not in (None, row.revision) or body.edition not in (None, row.edition):
                 raise Refusal("edition_changed")
             if held.report is None or not row.edition or row.report_edition != row.edition:
                 raise Refusal("report_not_ready")
@@ -185,15 +200,26 @@ class Studies:
         async with self._mesh.sessions() as session:
             held = await self._held(session, request, caller, note)
         name = request.path_params["name"]
+        if held.report is not None:
+            _check_edition(request, held.report)
         artefacts = held.report.artefacts if held.report is not None else ()
         for artefact in artefacts:
             if artefact.name == name and _NAME.fullmatch(name):
                 note.detail = name
                 data = await asyncio.to_thread(self._mesh.blobs.get, artefact.content)
                 headers = {"Content-Disposition": f'inline; filename="{name}"'}
+                if name.endswith(".html"):
+                    headers["Content-Security-Policy"] = _REPORT_POLICY
                 media = artefact.content.media_type or "application/octet-stream"
                 return Response(data, 200, headers, media)
         raise Refusal("not_found")
+
+
+def _check_edition(request: Request, held: ReportReady) -> None:
+    """Raise Refusal (edition_changed) when another report than the held one is asked for."""
+    for name, number in (("revision", held.study.revision), ("edition", edition_of(held))):
+        if request.query_params.get(name, "") not in ("", str(number)):
+            raise Refusal("edition_changed")
 
 
 def _mask(blobs: BlobStore, nodule: Nodule) -> Json:

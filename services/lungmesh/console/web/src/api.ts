@@ -286,14 +286,26 @@ export const getHeaders = (id: string): Promise<Record<string, unknown>[]> =>
 export const getMasks = (id: string): Promise<{ masks: Record<string, Mask> }> =>
   call("GET", `${study(id)}/masks`);
 
-export const correct = (id: string, correction: Record<string, unknown>): Promise<Study> =>
-  call("POST", `${study(id)}/corrections`, { correction_id: crypto.randomUUID(), ...correction });
+/** Sends a correction; the same again, by its id, changes nothing. */
+export const correct = (
+  id: string,
+  correction: string,
+  nodule: string,
+  body: Record<string, unknown>,
+): Promise<Study> =>
+  call("POST", `${study(id)}/corrections`, { correction_id: correction, nodule_id: nodule, ...body });
 
-export const sign = (id: string, password: string, edition: number): Promise<unknown> =>
-  call("POST", `${study(id)}/sign`, { password, edition });
+/** A state of a study that a reader can have read. */
+export interface Edition {
+  revision: number;
+  edition: number;
+}
 
-export const reportUrl = (id: string, name: string, edition: number): string =>
-  `${study(id)}/report/${encodeURIComponent(name)}?edition=${edition}`;
+export const sign = (id: string, password: string, read: Edition): Promise<unknown> =>
+  call("POST", `${study(id)}/sign`, { password, revision: read.revision, edition: read.edition });
+
+export const reportUrl = (id: string, name: string, { revision, edition }: Edition): string =>
+  `${study(id)}/report/${encodeURIComponent(name)}?revision=${revision}&edition=${edition}`;
 
 export async function getReportText(url: string): Promise<string> {
   const answer = await fetch(url, { credentials: "same-origin" });

@@ -3,14 +3,15 @@ import { useWords } from "./language";
 import { Modal } from "./Modal";
 import type { TextKey } from "./texts";
 
-/** Runs `keys[key]` unless the reader is typing or a dialog is open. */
-export function useKeys(keys: Record<string, () => void>): void {
+/** Runs `keys[key]` unless the reader is typing or a dialog is open; only scrolling keys repeat while held. */
+export function useKeys(keys: Record<string, (event: KeyboardEvent) => void>): void {
   // Taken while rendering: an effect runs later, and until then a key would act on what was chosen before.
   const newest = useRef(keys);
   newest.current = keys;
   useEffect(() => {
     const press = (event: KeyboardEvent): void => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.repeat && !/^(Arrow|Page)/.test(event.key)) return;
       const target = event.target as HTMLElement;
       if (target.matches("input:not([type=range]), select, textarea")) return;
       if (target.matches("input[type=range]") && event.key.startsWith("Arrow")) return;
@@ -19,7 +20,7 @@ export function useKeys(keys: Record<string, () => void>): void {
       const act = newest.current[event.shiftKey && name.length === 1 && /[a-z]/.test(name) ? `shift+${name}` : name];
       if (!act) return;
       event.preventDefault();
-      act();
+      act(event);
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);

@@ -1,47 +1,47 @@
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { eventsOf, getStudy, type Nodule, type ReadStudy, type Session, type Study } from "../api";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { getStudy, type Edition, type Nodule, type ReadStudy, type Session, type Study } from "../api";
 import { useKeys } from "../keys";
 import { useWords } from "../language";
 import { rank } from "../study/Details";
-import { Link, Remeasure, Retype, send, Sign } from "../study/dialogs";
+import { Link, Remeasure, Retype, Sign, type Body } from "../study/dialogs";
 import { Panel, type Action } from "../study/Panel";
 import { Report } from "../study/Report";
+import { useStudy } from "../study/state";
 import { measuredAt, Viewer, type ViewerHandle } from "../viewer/Viewer";
 import { startEngine } from "../viewer/engine";
 import type { Point } from "../viewer/grid";
+import type { Axes } from "../viewer/tools";
 
 export const warmUp = startEngine;
 
-type Open = "remeasure" | "retype" | "link" | "report" | "sign" | null;
+type Open =
+  // A dialog is of the nodule, and of the state of the study, that it was opened for.
+  | { what: "remeasure" | "retype" | "link"; nodule: string; drawn: Axes | null }
+  | { what: "sign"; seen: Edition }
+  | { what: "report" }
+  | null;
 
 export function StudyPage({ id, session }: { id: string; session: Session }) {
   const words = useWords();
-  const [study, setStudy] = useState<Study | null>(null);
   const [prior, setPrior] = useState<Study | null>(null);
   const [priorId, setPriorId] = useState("");
   const [chosen, setChosen] = useState<string | null>(null);
   const [open, setOpen] = useState<Open>(null);
-  const [busy, setBusy] = useState(false);
   const [told, setTold] = useState("");
   const [fault, setFault] = useState("");
   const viewer = useRef<ViewerHandle>(null);
   const reads = session.roles.includes("radiologist");
-
-  const read = useCallback(async (): Promise<void> => {
-    try {
-      setStudy(await getStudy(id));
+  const { study, waiting, say, read } = useStudy(id, {
+    onEdition: (edition) => setTold(words.say("edition_came", edition)),
+    onSaved: (said) => {
+      setTold(words.say("saved", words.term(said.kind), said.number));
       setFault("");
-    } catch (error) {
-      setFault(words.fault(error));
-    }
-  }, [id]);
-
-  useEffect(() => {
-    setStudy(null);
-    setPrior(null);
-    setChosen(null);
-    void read();
-  }, [id]);
+    },
+    onFault: (error, said) => {
+      const why = words.fault(error);
+      setFault(said ? words.say("not_saved", said.number, words.term(said.kind), why) : why);
+    },
+  });
 
   const held = study?.priors.filter((one) => one.held) ?? [];
   const wanted = (held.find((one) => one.study_id === priorId) ?? held[0])?.study_id;
@@ -49,50 +49,64 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
     setChosen((now) => now ?? study?.nodules[0]?.nodule_id ?? null);
   }, [study]);
   useEffect(() => {
-    if (wanted) getStudy(wanted).then(setPrior, () => setPrior(null));
+    if (!wanted) return;
+    let gone = false;
+    getStudy(wanted).then(
+      (answer) => !gone && setPrior(answer),
+      () => !gone && setPrior(null),
+    );
+    return () => {
+      gone = true;
+    };
   }, [wanted]);
-
-  useFresh(study, (row) => {
-    setStudy((now) => now && { ...now, row: { ...now.row, ...row } });
-    if (row.edition !== study?.row.edition || row.outcome !== study?.row.outcome) void read();
-  });
 
   const all = study ? [...study.nodules, ...study.rejected] : [];
   const selected = all.find((nodule) => nodule.nodule_id === chosen) ?? null;
   const listed = study?.nodules.find((nodule) => nodule.nodule_id === chosen) ?? null;
+  const shownAt = useShownAt(chosen);
+
+  const about = open && "nodule" in open ? open.nodule : null;
+  const subject = study?.nodules.find((nodule) => nodule.nodule_id === about) ?? null;
+  useEffect(() => {
+    if (!about || subject) return;
+    setOpen(null);
+    setFault(words.say("nodule_gone"));
+  }, [about, subject === null]);
 
   const step = (by: number): void => {
-    const list = study?.nodules ?? [];
+    const going = waiting.filter((one) => one.kind === "reject").map((one) => one.nodule_id);
+    const list = (study?.nodules ?? []).filter(
+      (nodule) => nodule.nodule_id === chosen || !going.includes(nodule.nodule_id),
+    );
     const at = list.findIndex((nodule) => nodule.nodule_id === chosen);
     const to = list[(at + by + list.length) % list.length];
     if (to) setChosen(to.nodule_id);
   };
 
-  const correct = async (nodule: string, number: number, correction: Record<string, unknown>) => {
-    setBusy(true);
-    setOpen(null);
-    try {
-      setStudy(await send(id, nodule, correction));
-      setTold(words.say("saved", words.term(String(correction.kind)), number));
-      setFault("");
-    } catch (error) {
-      setFault(words.fault(error));
-    } finally {
-      setBusy(false);
+  const act = (action: Action, nodule: Nodule, event: UIEvent): void => {
+    // The second press of a double click would meet what came under the pointer after the first.
+    if (!reads || event.detail > 1) return;
+    if (event.timeStamp < shownAt.current) {
+      setTold(words.say("just_changed"));
+      return;
+    }
+    if (action === "link" && held.length === 0) return;
+    if (action === "confirm" && nodule.review.status === "confirmed") return;
+    if (action === "reject" && nodule.nodule_id === chosen) step(1);
+    if (action === "confirm" || action === "reject") say(nodule, { kind: action });
+    else {
+      const drawn = viewer.current?.drawnAxes(nodule) ?? null;
+      setOpen({ what: action, nodule: nodule.nodule_id, drawn });
     }
   };
-
-  const act = (action: Action, nodule: Nodule): void => {
-    if (!reads || busy) return;
-    if (action === "link" && held.length === 0) return;
-    if (action === "reject" && nodule.nodule_id === chosen) step(1);
-    if (action === "confirm" || action === "reject") {
-      void correct(nodule.nodule_id, nodule.number, { kind: action });
-    } else setOpen(action);
+  const sign = (): void => {
+    if (!reads || !study) return;
+    if (waiting.length > 0) setTold(words.say("sign_waits"));
+    else setOpen({ what: "sign", seen: study.row });
   };
 
-  const on = (action: Action) => (): void => {
-    if (listed) act(action, listed);
+  const on = (action: Action) => (event: UIEvent): void => {
+    if (listed) act(action, listed, event);
   };
   const view = (then: (viewer: ViewerHandle) => void) => (): void => {
     if (viewer.current) then(viewer.current);
@@ -126,9 +140,9 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
     m: on("remeasure"),
     t: on("retype"),
     l: on("link"),
-    r: () => setOpen("report"),
-    g: () => reads && setOpen("sign"),
-    u: () => location.assign("#/"),
+    r: () => setOpen({ what: "report" }),
+    g: sign,
+    u: () => (waiting.length > 0 ? setTold(words.say("sign_waits")) : location.assign("#/")),
   });
 
   if (!study?.series) {
@@ -145,9 +159,15 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
   }
   const close = (): void => setOpen(null);
   const dialog = { onClose: close };
+  const ofNodule = (nodule: Nodule) => ({
+    key: nodule.nodule_id,
+    nodule,
+    onClose: close,
+    onSend: (body: Body) => (close(), say(nodule, body)),
+  });
   return (
     <main id="content" class="study">
-      <Header study={study} reads={reads} onReport={() => setOpen("report")} onSign={() => setOpen("sign")} />
+      <Header study={study} reads={reads} onReport={() => setOpen({ what: "report" })} onSign={sign} />
       <Viewer
         study={study as ReadStudy}
         prior={prior?.series ? (prior as ReadStudy) : null}
@@ -162,55 +182,41 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
         study={study}
         selected={chosen}
         mayCorrect={reads}
-        busy={busy}
+        waiting={new Set(waiting.map((one) => one.nodule_id))}
         onSelect={setChosen}
         onAction={act}
         onWithdraw={(one) =>
-          void correct(one.nodule_id, all.find((n) => n.nodule_id === one.nodule_id)?.number ?? 0, {
-            kind: "withdraw",
-            withdraws: one.correction_id,
-          })
+          say(
+            { nodule_id: one.nodule_id, number: all.find((n) => n.nodule_id === one.nodule_id)?.number ?? 0 },
+            { kind: "withdraw", withdraws: one.correction_id },
+          )
         }
       />
       <div class="toast" aria-live="polite">
-        {fault ? <p class="fault">{fault}</p> : told && <p key={told + study.row.edition}>{told}</p>}
+        {fault && <p class="fault">{fault}</p>}
+        {waiting.length > 0 && <p>{words.say("saving", waiting.length)}</p>}
+        {!fault && waiting.length === 0 && told && <p key={told + study.row.edition}>{told}</p>}
       </div>
-      {open === "report" && <Report study={study} {...dialog} />}
-      {open === "sign" && (
+      {open?.what === "report" && <Report study={study} {...dialog} />}
+      {open?.what === "sign" && (
         <Sign
           study={study}
+          seen={open.seen}
           local={session.local !== false}
           {...dialog}
           onSigned={() => {
             close();
             setTold(words.say("signed_now"));
-            void read();
+            setFault("");
+            read();
           }}
         />
       )}
-      {listed && open === "remeasure" && (
-        <Remeasure
-          nodule={listed}
-          drawn={viewer.current?.drawnAxes() ?? null}
-          {...dialog}
-          onSend={(what) => void correct(listed.nodule_id, listed.number, what)}
-        />
+      {subject && open?.what === "remeasure" && (
+        <Remeasure {...ofNodule(subject)} drawn={open.drawn} />
       )}
-      {listed && open === "retype" && (
-        <Retype
-          nodule={listed}
-          {...dialog}
-          onSend={(what) => void correct(listed.nodule_id, listed.number, what)}
-        />
-      )}
-      {listed && open === "link" && (
-        <Link
-          nodule={listed}
-          priors={held}
-          {...dialog}
-          onSend={(what) => void correct(listed.nodule_id, listed.number, what)}
-        />
-      )}
+      {subject && open?.what === "retype" && <Retype {...ofNodule(subject)} />}
+      {subject && open?.what === "link" && <Link {...ofNodule(subject)} priors={held} />}
     </main>
   );
 }
@@ -261,18 +267,24 @@ function centerIn(prior: Study | null, nodule: Nodule | null): Point | null {
   return other && prior?.series ? measuredAt(prior.series, other) : null;
 }
 
-/** Tells of every change of the study's row while the page is open. */
-function useFresh(study: Study | null, then: (row: Study["row"]) => void): void {
-  const last = useRef(then);
-  last.current = then;
-  const [id, tenant] = [study?.row.study_id, study?.row.tenant];
+/** When the choice last came on the screen, by the clock of events: what was pressed before meant another. */
+function useShownAt(chosen: string | null): { readonly current: number } {
+  const at = useRef(0);
+  const of = useRef<string | null>(null);
+  if (of.current !== chosen) {
+    of.current = chosen;
+    at.current = Infinity;
+  }
   useEffect(() => {
-    if (!id || !tenant) return;
-    const events = new EventSource(eventsOf(tenant));
-    events.addEventListener("study", (event) => {
-      const row = JSON.parse((event as MessageEvent<string>).data) as Study["row"];
-      if (row.study_id === id) last.current(row);
-    });
-    return () => events.close();
-  }, [id, tenant]);
+    let gone = false;
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        if (!gone) at.current = performance.now();
+      }),
+    );
+    return () => {
+      gone = true;
+    };
+  }, [chosen]);
+  return at;
 }

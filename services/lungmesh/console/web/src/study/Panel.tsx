@@ -10,9 +10,10 @@ interface Props {
   study: Study;
   selected: string | null;
   mayCorrect: boolean;
-  busy: boolean;
+  /** Nodules of which a correction is on its way. */
+  waiting: Set<string>;
   onSelect(nodule: string): void;
-  onAction(action: Action, nodule: Nodule): void;
+  onAction(action: Action, nodule: Nodule, event: MouseEvent): void;
   onWithdraw(correction: Correction): void;
 }
 
@@ -89,7 +90,8 @@ function Exam({ study }: { study: Study }) {
 }
 
 function Item(props: Props & { nodule: Nodule; chosen: boolean }) {
-  const { nodule, chosen, mayCorrect, busy, onSelect, onAction } = props;
+  const { nodule, chosen, mayCorrect, waiting, onSelect, onAction } = props;
+  const busy = waiting.has(nodule.nodule_id);
   const words = useWords();
   const item = useRef<HTMLLIElement>(null);
   useEffect(() => {
@@ -111,6 +113,11 @@ function Item(props: Props & { nodule: Nodule; chosen: boolean }) {
             {words.term(nodule.lobe)} · {words.term(nodule.growth)}
           </small>
         </span>
+        {busy && (
+          <span class="badge waiting" title={words.say("saving", nodule.number)}>
+            …
+          </span>
+        )}
         {nodule.review.status === "confirmed" && (
           <span class="badge good" title={words.term("confirmed")}>
             ✓
@@ -130,7 +137,7 @@ function Item(props: Props & { nodule: Nodule; chosen: boolean }) {
                   title={`${words.say(action)} (${key})`}
                   aria-pressed={action === "confirm" ? nodule.review.status === "confirmed" : undefined}
                   disabled={busy || (action === "link" && !props.study.priors.some((one) => one.held))}
-                  onClick={() => onAction(action, nodule)}
+                  onClick={(event) => onAction(action, nodule, event)}
                 >
                   {words.say(action)}
                 </button>
@@ -144,7 +151,7 @@ function Item(props: Props & { nodule: Nodule; chosen: boolean }) {
   );
 }
 
-function Rejected({ nodule, study, mayCorrect, busy, onSelect, onWithdraw }: Props & { nodule: Nodule }) {
+function Rejected({ nodule, study, mayCorrect, waiting, onSelect, onWithdraw }: Props & { nodule: Nodule }) {
   const words = useWords();
   const reason = openCorrections(study).findLast(
     (one) => one.kind === "reject" && one.nodule_id === nodule.nodule_id,
@@ -159,7 +166,11 @@ function Rejected({ nodule, study, mayCorrect, busy, onSelect, onWithdraw }: Pro
         </span>
       </button>
       {mayCorrect && reason && (
-        <button type="button" disabled={busy} onClick={() => onWithdraw(reason)}>
+        <button
+          type="button"
+          disabled={waiting.has(nodule.nodule_id)}
+          onClick={() => onWithdraw(reason)}
+        >
           {words.say("restore")}
         </button>
       )}
@@ -175,7 +186,7 @@ function openCorrections(study: Study): Correction[] {
   );
 }
 
-function History({ study, mayCorrect, busy, onWithdraw }: Props) {
+function History({ study, mayCorrect, waiting, onWithdraw }: Props) {
   const words = useWords();
   if (study.corrections.length === 0) return null;
   const open = new Set(openCorrections(study).map((one) => one.correction_id));
@@ -197,7 +208,7 @@ function History({ study, mayCorrect, busy, onWithdraw }: Props) {
               </small>
             </span>
             {mayCorrect && open.has(one.correction_id) && (
-              <button type="button" disabled={busy} onClick={() => onWithdraw(one)}>
+              <button type="button" disabled={waiting.has(one.nodule_id)} onClick={() => onWithdraw(one)}>
                 {words.say("withdraw")}
               </button>
             )}

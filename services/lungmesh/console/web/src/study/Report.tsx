@@ -10,10 +10,12 @@ export function Report({ study, onClose }: { study: Study; onClose(): void }) {
   const words = useWords();
   const [tab, setTab] = useState<Tab>("text");
   const names = study.report?.artefacts ?? [];
-  const at = (name: string): string => reportUrl(study.row.study_id, name, study.row.edition);
+  const edition = study.report?.edition ?? study.row.edition;
+  const at = (name: string): string => reportUrl(study.row.study_id, name, { revision: study.row.revision, edition });
+  const page = `report.${words.language}.html`;
   const tabs: Tab[] = ["text", "images", "files"];
   return (
-    <Modal title={`${words.say("report")} · ${words.say("edition", study.row.edition)}`} onClose={onClose} wide>
+    <Modal title={`${words.say("report")} · ${words.say("edition", edition)}`} onClose={onClose} wide>
       {names.length === 0 ? (
         <p>{words.say("report_none")}</p>
       ) : (
@@ -30,6 +32,11 @@ export function Report({ study, onClose }: { study: Study; onClose(): void }) {
                 {words.say(`report_${name}`)}
               </button>
             ))}
+            {names.includes(page) && (
+              <a class="button" href={at(page)} target="_blank" rel="noopener">
+                {words.say("open_html")}
+              </a>
+            )}
             {names.includes("report.pdf") && (
               <a class="button primary" href={at("report.pdf")} target="_blank" rel="noopener">
                 {words.say("open_pdf")}

@@ -1,12 +1,15 @@
 import { useEffect, useState } from "preact/hooks";
-import { correct, getStudy, Refused, sign, type Nodule, type Prior, type Study } from "../api";
+import { getStudy, Refused, sign, type Edition, type Nodule, type Prior, type Study } from "../api";
 import { useWords } from "../language";
 import { Modal } from "../Modal";
+
+/** What a dialog says of a nodule. */
+export type Body = { kind: string } & Record<string, unknown>;
 
 interface Props {
   nodule: Nodule;
   onClose(): void;
-  onSend(correction: Record<string, unknown>): void;
+  onSend(correction: Body): void;
 }
 
 export function Remeasure({
@@ -96,9 +99,17 @@ export function Link({ nodule, priors, onClose, onSend }: Props & { priors: Prio
   const [prior, setPrior] = useState<Study | null>(null);
   const [fault, setFault] = useState("");
   useEffect(() => {
-    setPrior(null);
-    getStudy(exam).then(setPrior, (error: unknown) => setFault(words.fault(error)));
+    let gone = false;
+    setFault("");
+    getStudy(exam).then(
+      (answer) => !gone && setPrior(answer),
+      (error: unknown) => !gone && setFault(words.fault(error)),
+    );
+    return () => {
+      gone = true;
+    };
   }, [exam]);
+  const shown = prior?.row.study_id === exam ? prior : null;
   const linked = new Set(nodule.history.map((past) => past.nodule_id));
   return (
     <Modal title={words.say("link_title", nodule.number)} onClose={onClose}>
@@ -113,10 +124,10 @@ export function Link({ nodule, priors, onClose, onSend }: Props & { priors: Prio
         </select>
       </label>
       {fault && <p class="fault">{fault}</p>}
-      {!prior && !fault && <p class="faint">{words.say("loading")}</p>}
-      {prior?.nodules.length === 0 && <p>{words.say("link_none")}</p>}
+      {!shown && !fault && <p class="faint">{words.say("loading")}</p>}
+      {shown?.nodules.length === 0 && <p>{words.say("link_none")}</p>}
       <div class="choices">
-        {prior?.nodules.map((other) => {
+        {shown?.nodules.map((other) => {
           const is = linked.has(other.nodule_id);
           return (
             <button
@@ -146,22 +157,26 @@ export function Link({ nodule, priors, onClose, onSend }: Props & { priors: Prio
 
 interface SignProps {
   study: Study;
+  /** What the reader had before them when they chose to sign. */
+  seen: Edition;
   /** Whether the user's password is kept here; else the provider's fresh login counts. */
   local: boolean;
   onClose(): void;
   onSigned(): void;
 }
 
-export function Sign({ study, local, onClose, onSigned }: SignProps) {
+export function Sign({ study, seen, local, onClose, onSigned }: SignProps) {
   const words = useWords();
   const [password, setPassword] = useState("");
   const [fault, setFault] = useState("");
   const [busy, setBusy] = useState(false);
+  const changed = study.row.edition !== seen.edition || study.row.revision !== seen.revision;
   const send = async (event: Event): Promise<void> => {
     event.preventDefault();
+    if (busy || changed) return;
     setBusy(true);
     try {
-      await sign(study.row.study_id, password, study.row.edition);
+      await sign(study.row.study_id, password, seen);
       onSigned();
     } catch (error) {
       if (error instanceof Refused && error.code === "login_too_old") {
@@ -173,8 +188,9 @@ export function Sign({ study, local, onClose, onSigned }: SignProps) {
     }
   };
   return (
-    <Modal title={words.say("sign_title", study.row.edition)} onClose={onClose}>
+    <Modal title={words.say("sign_title", seen.edition)} onClose={onClose}>
       <form onSubmit={(event) => void send(event)}>
+        {changed && <p class="warning">{words.say("edition_came", study.row.edition)}</p>}
         <p>{words.say(local ? "sign_hint" : "sign_hint_provider")}</p>
         {local && (
           <label>
@@ -193,7 +209,7 @@ export function Sign({ study, local, onClose, onSigned }: SignProps) {
             {fault}
           </p>
         )}
-        <Buttons good={!busy && (password !== "" || !local)} onClose={onClose} save={words.say("sign")} />
+        <Buttons good={!busy && !changed && (password !== "" || !local)} onClose={onClose} save={words.say("sign")} />
       </form>
     </Modal>
   );
@@ -212,10 +228,3 @@ function Buttons({ good, onClose, save }: { good: boolean; onClose(): void; save
     </p>
   );
 }
-
-/** Sends a correction of a nodule and gives the study's new state. */
-export const send = (
-  study: string,
-  nodule: string,
-  correction: Record<string, unknown>,
-): Promise<Study> => correct(study, { nodule_id: nodule, ...correction });

@@ -10,7 +10,7 @@ import type { Mark } from "./overlay";
 import { Scene, type Layout, type Pane, type Plane, type Role, type WindowName } from "./scene";
 import { SliceBar } from "./SliceBar";
 import { Toolbar } from "./Toolbar";
-import type { Tool } from "./tools";
+import type { Axes, Tool } from "./tools";
 
 /** What a shortcut or a dialog may ask of the viewer. */
 export interface ViewerHandle {
@@ -22,7 +22,8 @@ export interface ViewerHandle {
   toggleOutlines(): void;
   toggleLink(): void;
   reset(): void;
-  drawnAxes(): { long: number; short: number } | null;
+  /** The last axes that were drawn on this nodule. */
+  drawnAxes(nodule: Nodule): Axes | null;
 }
 
 interface Props {
@@ -134,7 +135,14 @@ export function Viewer(props: Props) {
     toggleOutlines: () => setOutlines((shown) => !shown),
     toggleLink: () => (scene.link(!linked), setLinked(!linked)),
     reset: () => scene.reset(),
-    drawnAxes: () => scene.drawnAxes(),
+    drawnAxes: (nodule) =>
+      scene.drawnAxes((middle, long) => {
+        const far = (one: Nodule): number => Math.hypot(...middle.map((v, i) => v - one.center_lps_mm[i]));
+        const others = [...study.nodules, ...study.rejected];
+        return (
+          far(nodule) <= Math.max(long, nodule.long_axis_mm) && others.every((one) => far(one) >= far(nodule))
+        );
+      }),
   };
   handle.current = act;
   useEffect(() => scene.setTool(tool), []);

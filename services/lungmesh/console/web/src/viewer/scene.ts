@@ -3,7 +3,7 @@ import { Enums, RenderingEngine, volumeLoader, type PlanarViewport } from "@corn
 import { fetchAhead, flip, startEngine, type Images } from "./engine";
 import { toIndex, toWorld, type Point } from "./grid";
 import { Overlay, type Mark } from "./overlay";
-import { Tools, type Tool } from "./tools";
+import { Tools, type Axes, type Tool } from "./tools";
 
 export type Role = "current" | "prior";
 export type Plane = "axial" | "coronal" | "sagittal";
@@ -261,10 +261,10 @@ export class Scene {
     return pane.overlay.draw(pane.view as View, grid, marks, this.selected);
   }
 
-  /** The last long and short axis drawn on the current exam, mm. */
-  drawnAxes(): { long: number; short: number } | null {
+  /** The last long and short axis, mm, drawn on the current exam where `of` holds. */
+  drawnAxes(of: (middle: Point, long: number) => boolean): Axes | null {
     const pane = this.held.find((one) => one.role === "current" && one.plane === "axial");
-    return pane ? (this.tools?.drawnAxes(pane.element) ?? null) : null;
+    return pane ? (this.tools?.drawnAxes(pane.element, of) ?? null) : null;
   }
 
   clearMeasurements(): void {

@@ -11,6 +11,7 @@ import {
   WindowLevelTool,
   ZoomTool,
 } from "@cornerstonejs/tools";
+import type { Point } from "./grid";
 
 const { MouseBindings } = Enums;
 
@@ -24,6 +25,12 @@ const primary = {
   cross: CrosshairsTool.toolName,
 } as const;
 export type Tool = keyof typeof primary;
+
+/** A long and a short axis, mm. */
+export interface Axes {
+  long: number;
+  short: number;
+}
 
 export class Tools {
   private readonly group;
@@ -61,17 +68,19 @@ export class Tools {
     }
   }
 
-  drawnAxes(element: HTMLDivElement): { long: number; short: number } | null {
+  /** The last long and short axis whose middle `of` takes. */
+  drawnAxes(element: HTMLDivElement, of: (middle: Point, long: number) => boolean): Axes | null {
     const drawn = annotation.state.getAnnotations(BidirectionalTool.toolName, element) ?? [];
-    const last = drawn.at(-1)?.data.cachedStats as
-      | Record<string, { length?: number; width?: number }>
-      | undefined;
-    const size = Object.values(last ?? {})[0];
-    if (!size?.length || !size.width) return null;
-    return {
-      long: Math.max(size.length, size.width),
-      short: Math.min(size.length, size.width),
-    };
+    for (const { data } of [...drawn].reverse()) {
+      const sizes = data.cachedStats as Record<string, { length?: number; width?: number }> | undefined;
+      const size = Object.values(sizes ?? {})[0];
+      const points = data.handles?.points as Point[] | undefined;
+      if (!size?.length || !size.width || !points || points.length < 2) continue;
+      const long = Math.max(size.length, size.width);
+      const middle = points[0].map((value, i) => (value + points[1][i]) / 2) as Point;
+      if (of(middle, long)) return { long, short: Math.min(size.length, size.width) };
+    }
+    return null;
   }
 
   clearMeasurements(): void {
