@@ -1,4 +1,4 @@
-"""How many studies are on their way and for how long, counted from ingest's table."""
+"""Figures of ingest that no event changes: studies on their way, their age, the disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from lungmesh.ingest.metrics import IngestMetrics
+from lungmesh.ingest.spool import Spool
 from lungmesh.ingest.store import StudyRow
 from lungmesh.mesh import Mesh
 from lungmesh.mesh.contract import lane_of
@@ -22,13 +23,14 @@ log = logging.getLogger(__name__)
 _EVERY_SECONDS = 15.0
 
 
-async def count_unfinished(mesh: Mesh, metrics: IngestMetrics) -> None:
-    """Count again and again until cancelled."""
+async def count_unfinished(mesh: Mesh, metrics: IngestMetrics, spool: Spool) -> None:
+    """Count, and look at the spool's disk, again and again until cancelled."""
     while True:
         try:
             await _count(mesh, metrics)
         except SQLAlchemyError as error:
             log.warning("the open studies could not be counted: %s", type(error).__name__)
+        metrics.free_bytes.set(await asyncio.to_thread(spool.free_bytes))
         await asyncio.sleep(_EVERY_SECONDS)
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from lungmesh.mesh.contract import LANES
 
 # 120 s and 600 s are the promises of docs/observability.md: the alerts ask for these two buckets.
 _TURNAROUND_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 3600, 14400)
 
 
+_OUTCOMES = ("reported", "bad_input", "unavailable", "refused", "defect")
+
+
 class IngestMetrics:
     """Every metric of ingest; the unit is in the name."""
+
+    def expect(self, tenants: Iterable[str]) -> None:
+        """Begin the counts of ends at 0: an increase from nothing to 1 would not show."""
+        for tenant in tenants:
+            for lane in LANES:
+                self.turnaround.labels(tenant, lane)
+                for outcome in _OUTCOMES:
+                    self.ended.labels(tenant, lane, outcome)
 
     def __init__(self, registry: CollectorRegistry) -> None:
         # Objects by door (dicom, stow, grpc, spool), tenant and result: accepted, repeated,
@@ -37,6 +52,12 @@ class IngestMetrics:
         # Free bytes of the spool's disk when last looked at.
         self.free_bytes = Gauge(
             "lungmesh_ingest_free_bytes", "Free bytes of the spool's disk", registry=registry
+        )
+        # Below this nothing new is taken.
+        self.least_free_bytes = Gauge(
+            "lungmesh_ingest_least_free_bytes",
+            "Free bytes below which ingest takes nothing",
+            registry=registry,
         )
         # Studies that are neither complete nor given up.
         self.open_studies = Gauge(

@@ -50,6 +50,8 @@ def build(mesh: Mesh) -> Service:
     vault = Vault(settings.identity_key.get_secret_value())
     loader = Loader(mesh.sessions)
     metrics = IngestMetrics(mesh.metrics.registry)
+    metrics.least_free_bytes.set(settings.min_free_bytes)
+    metrics.expect(settings.tenant_names())
     intake = Intake(
         spool=Spool(settings.spool, settings.fsync),
         blobs=mesh.blobs,
@@ -81,7 +83,7 @@ def build(mesh: Mesh) -> Service:
             stack.push_async_callback(asyncio.to_thread, scp.stop, _ASSOCIATIONS_END_SECONDS)
             stow_port = await stow.start()
             stack.push_async_callback(stow.stop)
-            counting = asyncio.create_task(count_unfinished(mesh, metrics))
+            counting = asyncio.create_task(count_unfinished(mesh, metrics, intake.spool))
             stack.push_async_callback(finish, {counting}, 0.0)
             yield {"dicom": dicom_port, "stow": stow_port}
 

@@ -53,6 +53,7 @@ class StageRunner:
         self._draining = False
         self._look_again: asyncio.TimerHandle | None = None
         metrics.places.labels(self.stage.name).set(self.stage.concurrency)
+        metrics.expect(self.stage.name)
 
     @property
     def group(self) -> str:

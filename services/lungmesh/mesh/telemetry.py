@@ -141,6 +141,15 @@ class Metrics:
             registry=self.registry,
         )
 
+    def expect(self, stage: str) -> None:
+        """Begin a stage's counts of trouble at 0: an increase from nothing to 1 would not show."""
+        for kind in ("unavailable", "defect"):
+            self.retries.labels(stage, kind)
+        for kind in ("bad_input", "refused", "unavailable", "defect", "parked"):
+            self.dead_letters.labels(stage, kind)
+        self.breaker_open.labels(stage).set(0)
+        self.overdue.labels(stage).set(0)
+
 
 def start_tracing(service: str, otlp_endpoint: str | None) -> TracerProvider:
     """Make the process's tracer, for `tracer` too; spans leave it only when a collector is set."""
