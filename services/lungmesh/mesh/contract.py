@@ -6,8 +6,10 @@ The rules stand beside the fields in ``protos/``; they are checked once, at the 
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,6 +20,15 @@ from lungmesh.mesh.errors import BadInput
 from lungmesh.v1 import options_pb2, study_pb2
 
 LANES: tuple[str, ...] = ("stat", "routine", "backfill")
+
+_Check = Callable[[Any, str], Iterator[str]]
+_Compare = Callable[[Any, Any], bool]
+_COMPARISONS: tuple[tuple[str, str, _Compare], ...] = (
+    ("gte", ">=", operator.ge),
+    ("gt", ">", operator.gt),
+    ("lte", "<=", operator.le),
+    ("lt", "<", operator.lt),
+)
 
 _LANE_OF_PRIORITY = {
     study_pb2.PRIORITY_STAT: "stat",
@@ -31,9 +42,15 @@ def topic_of(kind: type[Message]) -> str:
 
     Raises TypeError when the message is not an event.
     """
-    topic: str = kind.DESCRIPTOR.GetOptions().Extensions[options_pb2.topic]
+    topic = _topic(kind.DESCRIPTOR)
     if not topic:
         raise TypeError(f"{kind.DESCRIPTOR.name} has no topic: it is not an event")
+    return topic
+
+
+@cache
+def _topic(descriptor: Descriptor) -> str:
+    topic: str = descriptor.GetOptions().Extensions[options_pb2.topic]
     return topic
 
 
@@ -54,64 +71,103 @@ def validate(message: Message) -> None:
         raise BadInput(f"{name}: " + "; ".join(problems), code="invalid_message")
 
 
+@dataclass(frozen=True)
+class _Ruled:
+    """A field that has a rule, or messages that may have some: read from the descriptor once."""
+
+    name: str
+    repeated: bool
+    message: bool
+    presence: bool
+    default: Any
+    required: bool
+    items: int
+    check: _Check | None
+
+
 @cache
-def _ruled_fields(
-    descriptor: Descriptor,
-) -> tuple[tuple[FieldDescriptor, options_pb2.FieldRule], ...]:
-    return tuple(
-        (field, field.GetOptions().Extensions[options_pb2.rule]) for field in descriptor.fields
-    )
+def _ruled_fields(descriptor: Descriptor) -> tuple[_Ruled, ...]:
+    found = []
+    for field in descriptor.fields:
+        rule = field.GetOptions().Extensions[options_pb2.rule]
+        message = field.type == FieldDescriptor.TYPE_MESSAGE
+        ruled = _Ruled(
+            name=field.name,
+            repeated=field.is_repeated,
+            message=message,
+            presence=field.has_presence,
+            default=None if message or field.is_repeated else field.default_value,
+            required=rule.required,
+            items=rule.items,
+            check=None if message else _checker(field, rule),
+        )
+        if message or ruled.required or ruled.items or ruled.check is not None:
+            found.append(ruled)
+    return tuple(found)
 
 
 def _problems(message: Message, prefix: str) -> Iterator[str]:
-    for field, rule in _ruled_fields(message.DESCRIPTOR):
+    for field in _ruled_fields(message.DESCRIPTOR):
         path = prefix + field.name
-        is_message = field.type == FieldDescriptor.TYPE_MESSAGE
-        if field.is_repeated:
-            items = list(getattr(message, field.name))
-            if rule.required and not items:
+        if field.repeated:
+            items = getattr(message, field.name)
+            if field.required and not items:
                 yield f"{path} is required"
-            if rule.items and items and len(items) != rule.items:
-                yield f"{path} must have {rule.items} items, has {len(items)}"
+            if field.items and items and len(items) != field.items:
+                yield f"{path} must have {field.items} items, has {len(items)}"
             for index, item in enumerate(items):
                 where = f"{path}[{index}]"
-                yield from _problems(item, f"{where}.") if is_message else _bad(item, rule, where)
+                if field.message:
+                    yield from _problems(item, f"{where}.")
+                elif field.check is not None:
+                    yield from field.check(item, where)
+            continue
+        if field.presence and not message.HasField(field.name):
+            if field.required:
+                yield f"{path} is required"
             continue
         value = getattr(message, field.name)
-        if is_message:
-            if message.HasField(field.name):
-                yield from _problems(value, f"{path}.")
-            elif rule.required:
-                yield f"{path} is required"
-            continue
-        if field.has_presence and not message.HasField(field.name):
-            if rule.required:
-                yield f"{path} is required"
-            continue
-        if rule.required and not field.has_presence and value == field.default_value:
+        if field.message:
+            yield from _problems(value, f"{path}.")
+        elif field.required and not field.presence and value == field.default:
             yield f"{path} is required"
-            continue
-        yield from _bad(value, rule, path)
+        elif field.check is not None:
+            yield from field.check(value, path)
 
 
-def _bad(value: Any, rule: options_pb2.FieldRule, path: str) -> Iterator[str]:
-    if isinstance(value, str):
-        if rule.max_length and len(value) > rule.max_length:
-            yield f"{path} is longer than {rule.max_length} characters"
-        if rule.pattern and value and not re.fullmatch(rule.pattern, value):
-            yield f"{path} must match {rule.pattern}"
-        return
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return
-    unit = f" {rule.unit}" if rule.unit else ""
-    if value != value:
-        yield f"{path} is not a number"
-        return
-    for name, sign, holds in (
-        ("gte", ">=", value >= rule.gte),
-        ("gt", ">", value > rule.gt),
-        ("lte", "<=", value <= rule.lte),
-        ("lt", "<", value < rule.lt),
-    ):
-        if rule.HasField(name) and not holds:  # type: ignore[arg-type]
-            yield f"{path} must be {sign} {getattr(rule, name):g}{unit}, is {value:g}"
+def _checker(field: FieldDescriptor, rule: options_pb2.FieldRule) -> _Check | None:
+    """Return the check of a single value, None when nothing is asked of it."""
+    if field.type == FieldDescriptor.TYPE_STRING and (rule.pattern or rule.max_length):
+        return _text_check(rule)
+    bounds = tuple(
+        (sign, holds, getattr(rule, name))
+        for name, sign, holds in _COMPARISONS
+        if rule.HasField(name)  # type: ignore[arg-type]
+    )
+    real = field.type in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
+    return _number_check(bounds, f" {rule.unit}" if rule.unit else "") if bounds or real else None
+
+
+def _text_check(rule: options_pb2.FieldRule) -> _Check:
+    pattern = re.compile(rule.pattern)
+    longest = rule.max_length
+
+    def check(value: Any, path: str) -> Iterator[str]:
+        if longest and len(value) > longest:
+            yield f"{path} is longer than {longest} characters"
+        if pattern.pattern and value and not pattern.fullmatch(value):
+            yield f"{path} must match {pattern.pattern}"
+
+    return check
+
+
+def _number_check(bounds: Sequence[tuple[str, _Compare, float]], unit: str) -> _Check:
+    def check(value: Any, path: str) -> Iterator[str]:
+        if value != value:
+            yield f"{path} is not a number"
+            return
+        for sign, holds, bound in bounds:
+            if not holds(value, bound):
+                yield f"{path} must be {sign} {bound:g}{unit}, is {value:g}"
+
+    return check

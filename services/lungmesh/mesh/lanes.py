@@ -26,16 +26,17 @@ class LaneScheduler(Generic[T]):
         self._lanes: dict[str, deque[tuple[Hashable, T]]] = {lane: deque() for lane in LANES}
         self._passed = dict.fromkeys(LANES, 0)
         self._behind: dict[Hashable, deque[tuple[str, T]]] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        ready = sum(len(queue) for queue in self._lanes.values())
-        return ready + sum(len(queue) for queue in self._behind.values())
+        return self._count
 
     def push(self, lane: str, item: T, key: Hashable = None, claimed: bool = False) -> None:
         """Queue an item; a key other than None puts it behind equal keys.
 
         With `claimed` the item has its key already: it was popped and comes again.
         """
+        self._count += 1
         if key is not None and not claimed:
             if key in self._behind:
                 self._behind[key].append((lane, item))
@@ -54,6 +55,7 @@ class LaneScheduler(Generic[T]):
         chosen = chosen or waiting[0]
         for lane in waiting:
             self._passed[lane] = 0 if lane == chosen else self._passed[lane] + 1
+        self._count -= 1
         return self._lanes[chosen].popleft()[1]
 
     def release(self, key: Hashable) -> None:
@@ -79,6 +81,7 @@ class LaneScheduler(Generic[T]):
                 dropped.append(item)
                 if key is not None:
                     self.release(key)
+        self._count -= len(dropped)
         return dropped
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -19,6 +18,7 @@ from lungmesh.mesh.bus.port import Bus
 from lungmesh.mesh.db import Database, HandledRow, OutboxRow
 from lungmesh.mesh.envelope import Event
 from lungmesh.mesh.ids import deterministic_id
+from lungmesh.mesh.lots import Lots
 from lungmesh.mesh.outbox import Relay
 from lungmesh.mesh.stage import Context, Stage
 from lungmesh.mesh.telemetry import trace_headers
@@ -82,14 +82,13 @@ class BlobResults:
     def __init__(self, blobs: BlobStore, bus: Bus) -> None:
         self._blobs = blobs
         self._bus = bus
+        self._reads = Lots(self._read)
+        self._writes = Lots(self._write)
 
     async def recall(self, stage: Stage, event: Event) -> list[Output] | None:
         """Read what was kept."""
-        try:
-            data = await asyncio.to_thread(self._blobs.get_key, self._key(stage, event))
-        except BlobMissing:
-            return None
-        return _unpack(stage, data)
+        data = await self._reads.run(self._key(stage, event))
+        return None if data is None else _unpack(stage, data)
 
     async def keep(
         self, stage: Stage, event: Event, outputs: Sequence[Output], ctx: Context
@@ -97,7 +96,7 @@ class BlobResults:
         """Keep, then publish: a crash between repeats only the publishing."""
         if ctx._writes:
             raise RuntimeError(f"{stage.name} wrote state, but its service has no database")
-        await asyncio.to_thread(self._blobs.put, self._key(stage, event), _pack(outputs))
+        await self._writes.run((self._key(stage, event), _pack(outputs)))
         await self.send_again(stage, outputs)
 
     async def send_again(self, stage: Stage, outputs: Sequence[Output]) -> None:
@@ -107,6 +106,15 @@ class BlobResults:
             self._bus,
             [envelope.outgoing(message, name, stage.name, trace) for name, message in outputs],
         )
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return self._blobs.get_key(key)
+        except BlobMissing:
+            return None
+
+    def _write(self, item: tuple[str, bytes]) -> None:
+        self._blobs.put(*item)
 
     @staticmethod
     def _key(stage: Stage, event: Event) -> str:
