@@ -29,7 +29,10 @@ FILES = {
     "report.pdf",
     "sr.dcm",
     "seg.dcm",
+    "gsps.dcm",
+    "pdf.dcm",
     "fhir.json",
+    "oru.hl7",
 }
 READERS_CENTRE = (56.2, 86.2, -115.9)
 
@@ -60,7 +63,7 @@ def summary(ended: Ended, out: Path) -> dict[str, Any]:
 
 def test_every_promised_file_is_there_and_nothing_else(ended: Ended, out: Path) -> None:
     names = {path.name for path in out.iterdir()}
-    pictures = {name for name in names if name.startswith("key_") and name.endswith(".png")}
+    pictures = {name for name in names if name.startswith("key_")}
     assert pictures
     assert names - pictures == FILES
 

@@ -15,7 +15,7 @@ from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.geometry import Grid
 from lungmesh.mesh.headers import read_headers
 from lungmesh.mesh.revisions import edition_folder, read_revision, revision_key
-from lungmesh.report import fhir, text
+from lungmesh.report import fhir, hl7, text
 from lungmesh.report.content import Content, Nodule, content_sha256
 from lungmesh.report.encapsulated_pdf import encapsulated_pdf
 from lungmesh.report.facts import from_event
@@ -37,6 +37,7 @@ _MEDIA_TYPES = {
     "pdf": "application/pdf",
     "dcm": "application/dicom",
     "png": "image/png",
+    "hl7": "application/hl7-v2; charset=utf-8",
 }
 
 
@@ -78,6 +79,7 @@ class ReportStage(Stage):
             **{name: _encoded(dataset) for name, dataset in objects},
             **pictures,
             "fhir.json": fhir.bundle(content, readable),
+            "oru.hl7": hl7.oru(content),
         }
         ctx.progress(0.9, "keeping the report")
         study = event.study
