@@ -12,13 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import httpx
 import numpy as np
 import pydicom
 from google.protobuf.message import Message
 from opentelemetry.trace import NoOpTracer
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
 
 from lungmesh.console import results
 from lungmesh.console.bell import Bell
@@ -40,6 +47,12 @@ from lungmesh.v1.study_pb2 import StudyReceived
 from tests.support.preprocess import PSEUDONYM, TENANT, receive
 from tests.support.report import followup, made_up_case
 
+# What pydicom cannot write.
+_BY_GDCM = {
+    JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
+    JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+    JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
+}
 # What must never leave ingest.
 PATIENT_NAME, PATIENT_ID, ACCESSION = "ZHENG^XIULAN", "PID-470011", "ACC-8821-X"
 SECRETS = (PATIENT_NAME, "XIULAN", PATIENT_ID, ACCESSION, "19470512", "Dr Watanabe")
@@ -122,12 +135,31 @@ def _dicom_files(folder: Path, blobs: BlobStore, volume: Any, syntax: UID) -> li
         dataset.PixelData = np.ascontiguousarray(hu[z]).astype("<i2").tobytes()
         dataset["PixelData"].VR = "OW"
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        if syntax != ExplicitVRLittleEndian:
+        if syntax not in (ExplicitVRLittleEndian, *_BY_GDCM):
             dataset.compress(syntax, generate_instance_uid=False)
         path = folder / f"{z:03d}.dcm"
         pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+        if syntax in _BY_GDCM:
+            _compress_by_gdcm(path, _BY_GDCM[syntax])
         paths.append(path)
     return paths
+
+
+def _compress_by_gdcm(path: Path, kind: int) -> None:
+    changer, reader, writer = (
+        gdcm.ImageChangeTransferSyntax(),
+        gdcm.ImageReader(),
+        gdcm.ImageWriter(),
+    )
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    changer.SetTransferSyntax(gdcm.TransferSyntax(kind))
+    changer.SetInput(reader.GetImage())
+    assert changer.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(changer.GetOutput())
+    assert writer.Write()
 
 
 @dataclass

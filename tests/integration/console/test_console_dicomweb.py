@@ -11,14 +11,31 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.encaps import get_frame
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
+from lungmesh.mesh.arrays import read_array
 from lungmesh.mesh.blobs import BlobStore
 from lungmesh.v1.study_pb2 import StudyManifest
 from tests.support.console import PATIENT_NAME, SECRETS, MadeStudy, a_console, made_study
 from tests.support.preprocess import PSEUDONYM
 
 ANY = "multipart/related; type=application/octet-stream; transfer-syntax=*"
+SYNTAXES = (
+    ExplicitVRLittleEndian,
+    RLELossless,
+    JPEGLSLossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEG2000Lossless,
+)
 PLAIN = "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
 
 
@@ -37,7 +54,7 @@ def received_file(study: MadeStudy, blobs: BlobStore, number: int) -> pydicom.Da
     return pydicom.dcmread(io.BytesIO(blobs.get(manifest.series[0].instances[number].file)))
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEGLSLossless])
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.keyword)
 async def test_what_the_viewer_gets_is_what_came_without_the_patient(
     tmp_path: Path, syntax: UID
 ) -> None:
@@ -71,7 +88,12 @@ async def test_what_the_viewer_gets_is_what_came_without_the_patient(
         assert mine["00281050"]["Value"] == [-600]
         assert mine["00083002"]["Value"] == [str(syntax)]
 
-        pixels = original.pixel_array
+        volume = study.followup.exam.volume
+        slices = (await get(f"/api/studies/{study.study_id}")).json()["series"]["slices"]
+        hu = read_array(console.chassis.blobs, volume.hu)
+        # The made-up files hold Hounsfield units as they are.
+        pixels = hu[slices.index(original.SOPInstanceUID)].astype("<i2")
+        assert np.array_equal(original.pixel_array, pixels)
         kind, data = part(await get(f"{instance}/frames/1", PLAIN))
         assert str(ExplicitVRLittleEndian) in kind
         assert np.array_equal(np.frombuffer(data, "<i2").reshape(pixels.shape), pixels)
