@@ -18,7 +18,12 @@ from pydicom.sr.coding import Code
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.report import coding, course, wording
 from lungmesh.report.content import Category, Content, Nodule, Risk
-from lungmesh.report.objects import DEVICE, MANUFACTURER, VERSION
+from lungmesh.report.fhir_provenance import (
+    device_reference,
+    devices,
+    edition_identifier,
+    provenance,
+)
 from lungmesh.report.templating import Templates
 from lungmesh.report.terms import Phrase, date
 from lungmesh.report.wording import category_name, next_exam, nodule_name, sections
@@ -62,7 +67,6 @@ def bundle(content: Content, forms: Mapping[str, bytes], words: Templates | None
     resources = [
         builder.diagnostic_report(forms),
         builder.patient(),
-        builder.device(),
         builder.imaging_study(),
         *builder.observations(),
         *builder.next_exam(),
@@ -71,6 +75,7 @@ def bundle(content: Content, forms: Mapping[str, bytes], words: Templates | None
         # The same resources again: whoever keeps them puts this version over the one before.
         for resource in resources:
             resource["meta"] = {"versionId": str(content.edition)}
+    resources += [*devices(content), builder.provenance(resources)]
     entries = [{"fullUrl": f"urn:uuid:{r['id']}", "resource": r} for r in resources]
     made = Bundle.model_validate(
         {
@@ -104,23 +109,6 @@ class _Builder:
             "resourceType": "Patient",
             "id": self.id("patient"),
             "identifier": [identifier],
-        }
-
-    def device(self) -> dict[str, Any]:
-        """The software that read and reported, with the version of each of its parts."""
-        return {
-            "resourceType": "Device",
-            "id": self.id("device"),
-            "status": "active",
-            "manufacturer": MANUFACTURER,
-            "deviceName": [{"name": DEVICE, "type": "model-name"}],
-            "version": [
-                {"type": {"text": name}, "value": version}
-                for name, version in [
-                    (DEVICE, VERSION),
-                    *((model.name, model.version) for model in self._content.models),
-                ]
-            ],
         }
 
     def imaging_study(self) -> dict[str, Any]:
@@ -160,6 +148,9 @@ class _Builder:
         out = {
             "resourceType": "DiagnosticReport",
             "id": self.id("report"),
+            "identifier": [edition_identifier(self.id("report"), content.edition)],
+            # Amended and corrected are said of a final report (R4, diagnostic-report-status), and
+            # none is final before it is signed; who sends it knows.
             "status": "preliminary",
             "category": [
                 {
@@ -174,7 +165,6 @@ class _Builder:
             ],
             "code": _CT_CHEST_REPORT,
             "subject": self._to("patient"),
-            "performer": [],
             "imagingStudy": [self._to("imaging-study")],
             "result": [self._to("nodule", n.number) for n in content.nodules],
             "conclusion": "\n".join(
@@ -186,6 +176,17 @@ class _Builder:
         if self._day:
             out["effectiveDateTime"] = self._day
         return {name: value for name, value in out.items() if value != []}
+
+    def provenance(self, made: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """What made this edition of the report; it replaces the edition before."""
+        kinds = ("DiagnosticReport", "Observation", "ServiceRequest")
+        return provenance(
+            self._content,
+            self.id("provenance", self._content.edition),
+            self.id("report"),
+            self._to("imaging-study"),
+            [{"reference": f"urn:uuid:{r['id']}"} for r in made if r["resourceType"] in kinds],
+        )
 
     def next_exam(self) -> Iterator[dict[str, Any]]:
         """What the programme's guideline asks for, as a proposal that a person may order."""
@@ -305,7 +306,7 @@ class _Builder:
             "category": [_IMAGING],
             "code": _coded(code),
             "subject": self._to("patient"),
-            "device": self._to("device"),
+            "device": device_reference(),
             "derivedFrom": [self._to("imaging-study")],
             "bodySite": {
                 "coding": [*_coded(lobe)["coding"], *_coded(side)["coding"]],

@@ -64,7 +64,7 @@ def test_the_bundle_is_valid_fhir_and_every_reference_leads_somewhere(content: C
     Bundle.model_validate_json(data)
     entries = json.loads(data)["entry"]
     kinds = {entry["resource"]["resourceType"] for entry in entries}
-    expected = {"DiagnosticReport", "Patient", "Device", "ImagingStudy"}
+    expected = {"DiagnosticReport", "Patient", "Device", "ImagingStudy", "Provenance"}
     assert kinds == (expected | {"Observation"} if content.nodules else expected)
     full_urls = {entry["fullUrl"] for entry in entries}
     assert len(full_urls) == len(entries)
