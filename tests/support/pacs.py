@@ -145,14 +145,19 @@ class Orthanc:
         return found
 
 
-@pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    """Debian's Orthanc, which checks called and calling AE title."""
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+@contextlib.contextmanager
+def running_orthanc(folder: Path, dicomweb: bool = False, **more: object) -> Iterator[Orthanc]:
+    """Run Debian's Orthanc over a folder; it checks called and calling AE title."""
     binary = program("Orthanc")
+    if dicomweb and not DICOMWEB_PLUGIN.exists():
+        pytest.skip("orthanc-dicomweb is not installed")
     server = Orthanc(free_port(), free_port())
     settings = {
-        "StorageDirectory": str(tmp_path / "orthanc"),
-        "IndexDirectory": str(tmp_path / "orthanc"),
+        "StorageDirectory": str(folder / "orthanc"),
+        "IndexDirectory": str(folder / "orthanc"),
         "DicomAet": "ORTHANC",
         "DicomPort": server.dicom_port,
         "DicomCheckCalledAet": True,
@@ -162,10 +167,18 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
         "HttpPort": server.http_port,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
-        "Plugins": [],
+        "Plugins": [str(DICOMWEB_PLUGIN)] if dicomweb else [],
+        **more,
     }
-    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
-    with running([binary, str(tmp_path / "orthanc.json")], server.dicom_port):
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with running([binary, str(folder / "orthanc.json")], server.dicom_port):
+        yield server
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """An empty Orthanc that knows LUNGMESH alone."""
+    with running_orthanc(tmp_path) as server:
         yield server
 
 

@@ -1,8 +1,9 @@
-"""Turn the pseudonym in a DICOM object back, in memory only."""
+"""Who a patient is, and DICOM objects under that identity; in memory only."""
 
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass, field
 
 from pydicom import dcmread
@@ -18,6 +19,12 @@ class PatientIdentity:
     patient_birth_date: str = field(repr=False)
     patient_sex: str = field(repr=False)
     issuer_of_patient_id: str = field(repr=False)
+
+
+def birth_date(identity: PatientIdentity) -> str:
+    """Return the date of birth as ISO 8601; empty where there is none."""
+    day = identity.patient_birth_date
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}" if re.fullmatch(r"\d{8}", day) else ""
 
 
 def with_identity(data: bytes, identity: PatientIdentity) -> Dataset:

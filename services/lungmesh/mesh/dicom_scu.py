@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class Peer:
         Longest wait for the TCP connection and for the answer to the association request.
     answer_seconds
         Longest wait for the answer to one object, and for the network to take more bytes.
+    tls
+        For a peer that speaks DICOM over TLS; its name must be that of its certificate.
     """
 
     host: str
@@ -61,6 +64,7 @@ class Peer:
     calling_ae_title: str = "LUNGMESH"
     connect_seconds: float = 15.0
     answer_seconds: float = 60.0
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def send_files(
             comment = "a file is not a DICOM file with its File Meta Information"
             outcomes[index] = Outcome("", None, comment)
     for batch in _batches(items):
-        with _Sender(peer, {items[index].context for index in batch}) as sender:
+        with Sender(peer, {items[index].context for index in batch}) as sender:
             for index in batch:
                 outcomes[index] = sender.send(items[index])
                 if on_progress is not None:
@@ -186,15 +190,19 @@ def _batches(items: dict[int, _Item]) -> Iterator[list[int]]:
         yield [index for index, item in items.items() if item.context in offered]
 
 
-class _Sender:
-    """An association with a peer."""
+class Sender:
+    """An association with a peer while the block lasts.
+
+    Entering raises Refused when the peer turns us away for good, Unavailable when it cannot be
+    reached.
+    """
 
     def __init__(self, peer: Peer, contexts: set[tuple[str, str]]) -> None:
         self._peer = peer
         self._contexts = sorted(contexts)
         self._rejection: A_ASSOCIATE_RJ | None = None
 
-    def __enter__(self) -> _Sender:
+    def __enter__(self) -> Sender:
         peer = self._peer
         entity = AE(ae_title=peer.calling_ae_title)
         entity.connection_timeout = entity.acse_timeout = peer.connect_seconds
@@ -203,13 +211,14 @@ class _Sender:
             # A name that is not known now may be known later.
             address = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)[0][4]
         except OSError as error:
-            raise Unavailable(f"the name of the peer {self._name} is not known") from error
+            raise Unavailable(f"the name of the peer {self.name} is not known") from error
         self._association: Association = entity.associate(
             str(address[0]),
             peer.port,
             # One syntax a context, so that the peer's choice is no other than the file's own.
             contexts=[build_context(*context) for context in self._contexts],
             ae_title=peer.ae_title,
+            tls_args=(peer.tls, peer.host) if peer.tls is not None else None,
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, _limit_waits, [peer.answer_seconds]),
                 (evt.EVT_PDU_RECV, self._note_rejection),
@@ -242,24 +251,38 @@ class _Sender:
             answer = self._association.send_c_store(item.content)
         except RuntimeError as error:
             # No association is left to send on: the peer ended it between two objects.
-            raise Unavailable(f"the peer {self._name} ended the association") from error
+            raise Unavailable(f"the peer {self.name} ended the association") from error
         if "Status" not in answer:
-            raise Unavailable(f"the peer {self._name} did not answer for an object")
+            raise Unavailable(f"the peer {self.name} did not answer for an object")
         status = int(answer.Status)
         if status == SUCCESS:
             return Outcome(item.sop_instance_uid, status)
         category, meaning = STORAGE_SERVICE_CLASS_STATUS.get(status, ("Failure", "unknown status"))
         # The peer's own comment may quote patient data, so it is left out.
-        comment = f"the peer {self._name} answered 0x{status:04X} ({category}: {meaning})"
+        comment = f"the peer {self.name} answered 0x{status:04X} ({category}: {meaning})"
         return Outcome(item.sop_instance_uid, status, comment)
 
+    def act(self, request: Dataset, action: int, sop_class: UID, instance: UID) -> int:
+        """Send an N-ACTION and return its status.
+
+        Raises Unavailable when the association is lost.
+        """
+        try:
+            answer, _ = self._association.send_n_action(request, action, sop_class, instance)
+        except RuntimeError as error:
+            raise Unavailable(f"the peer {self.name} ended the association") from error
+        if "Status" not in answer:
+            raise Unavailable(f"the peer {self.name} did not answer to a request")
+        return int(answer.Status)
+
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """The peer, for a person."""
         return f"{self._peer.ae_title} at {self._peer.host}:{self._peer.port}"
 
     def _not_accepted(self, item: _Item) -> str:
         sop_class, syntax = UID(item.sop_class_uid).name, UID(item.transfer_syntax_uid).name
-        return f"the peer {self._name} does not take {sop_class} in {syntax}"
+        return f"the peer {self.name} does not take {sop_class} in {syntax}"
 
     def _note_rejection(self, event: evt.Event) -> None:
         """Keep the rejection as it comes in.
@@ -274,13 +297,13 @@ class _Sender:
             return self._rejected(self._rejection)
         if self._association.rejected_contexts:
             kinds = ", ".join(sorted({UID(sop_class).name for sop_class, _ in self._contexts}))
-            return Refused(f"the peer {self._name} takes none of our objects ({kinds})")
-        return Unavailable(f"the peer {self._name} cannot be reached, or does not answer as DICOM")
+            return Refused(f"the peer {self.name} takes none of our objects ({kinds})")
+        return Unavailable(f"the peer {self.name} cannot be reached, or does not answer as DICOM")
 
     def _rejected(self, pdu: A_ASSOCIATE_RJ) -> MeshError:
         known = _REJECTIONS.get((pdu.source or 0, pdu.reason_diagnostic or 0), "it gives no reason")
         reason = known.format(calling=self._peer.calling_ae_title, called=self._peer.ae_title)
-        text = f"the peer {self._name} rejected the association: {reason}"
+        text = f"the peer {self.name} rejected the association: {reason}"
         # Congestion and a local limit pass, whatever the peer calls them.
         if pdu.result == _REJECTED_PERMANENT and pdu.source != _SOURCE_PRESENTATION:
             return Refused(text)

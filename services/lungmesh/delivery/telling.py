@@ -1,0 +1,75 @@
+"""What the mesh is told of a report on its way out."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from lungmesh.delivery.store import ItemRow
+from lungmesh.mesh import Mesh, Refused, Unavailable
+from lungmesh.mesh.ids import deterministic_id
+from lungmesh.v1.events_pb2 import (
+    FAILURE_KIND_REFUSED,
+    FAILURE_KIND_UNAVAILABLE,
+    STAGE_STATE_DONE,
+    STAGE_STATE_RETRYING,
+    StageProgress,
+    StudyFailed,
+)
+from lungmesh.v1.report_pb2 import ReportDelivered, ReportReady
+
+_STAGE = "delivery"
+
+
+class Teller:
+    """Puts events into the outbox of the transaction that changes an item."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    async def delivered(
+        self, session: AsyncSession, row: ItemRow, count: int, seconds: float
+    ) -> None:
+        """Say that the destination has confirmed every object."""
+        study = ReportReady.FromString(row.event).study
+        event = ReportDelivered(study=study, destination=row.destination, object_count=count)
+        await self._mesh.emit(session, event, _id(row, "delivered", row.since))
+        progress = StageProgress(
+            study=study, stage=_STAGE, state=STAGE_STATE_DONE, fraction=1, handler_seconds=seconds
+        )
+        progress.at.FromMicroseconds(round(row.sent_at * 1e6))
+        await self._mesh.emit(session, progress, _id(row, "done", row.since))
+
+    async def waits(
+        self, session: AsyncSession, row: ItemRow, error: Unavailable | Refused
+    ) -> None:
+        """Say that the destination did not take it, and that it is tried again."""
+        study = ReportReady.FromString(row.event).study
+        progress = StageProgress(
+            study=study,
+            stage=_STAGE,
+            state=STAGE_STATE_RETRYING,
+            detail=f"{row.destination}: {error}",
+        )
+        progress.at.GetCurrentTime()
+        await self._mesh.emit(session, progress, _id(row, "waits", row.since))
+
+    async def refused(
+        self, session: AsyncSession, row: ItemRow, error: Unavailable | Refused
+    ) -> None:
+        """Say that it is a dead letter."""
+        refused = isinstance(error, Refused)
+        event = StudyFailed(
+            study=ReportReady.FromString(row.event).study,
+            stage=_STAGE,
+            kind=FAILURE_KIND_REFUSED if refused else FAILURE_KIND_UNAVAILABLE,
+            error_class=type(error).__name__,
+            reason=f"{row.destination}: {error}",
+            event_id=_id(row, "item"),
+        )
+        event.at.GetCurrentTime()
+        await self._mesh.emit(session, event, _id(row, "refused", row.since))
+
+
+def _id(row: ItemRow, *what: object) -> str:
+    key = (row.tenant, row.destination, row.study_id, row.revision, row.edition)
+    return deterministic_id(_STAGE, *key, *what)
