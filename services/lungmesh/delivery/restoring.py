@@ -7,6 +7,7 @@ import grpc
 from lungmesh.delivery.identity import PatientIdentity
 from lungmesh.delivery.settings import DeliverySettings
 from lungmesh.mesh import Refused, Unavailable
+from lungmesh.mesh.telemetry import trace_headers
 from lungmesh.v1 import ingest_pb2, ingest_pb2_grpc, study_pb2
 
 _RESTORE_SECONDS = 15.0
@@ -39,7 +40,7 @@ class Restorer:
                 answer = await ingest_pb2_grpc.IngestServiceStub(channel).RestoreIdentity(
                     request,
                     timeout=_RESTORE_SECONDS,
-                    metadata=(("authorization", f"Bearer {token}"),),
+                    metadata=(("authorization", f"Bearer {token}"), *trace_headers().items()),
                 )
             except grpc.aio.AioRpcError as error:
                 code = error.code()

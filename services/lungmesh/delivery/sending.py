@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from secrets import SystemRandom
 
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,6 +32,7 @@ from lungmesh.mesh.dicom_commitment import Commitment
 from lungmesh.mesh.errors import told
 from lungmesh.mesh.ids import dicom_uid
 from lungmesh.mesh.tasks import finish
+from lungmesh.mesh.telemetry import span, trace_of
 from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_COMMITTED,
     DELIVERY_STATE_REFUSED,
@@ -198,11 +200,24 @@ class Worker:
             asking = row.state == DELIVERY_STATE_SENT
             if asking:
                 row.transaction_uid = dicom_uid("commitment", *_key(row), row.attempts)
+        with span(
+            "deliver",
+            SpanKind.CLIENT,
+            trace_of({"traceparent": row.traceparent.encode()}),
+            tenant=row.tenant,
+            study_id=row.study_id,
+            destination=row.destination,
+        ):
+            await self._attempt(row, None if asking else _STANDINGS[corrects])
+        return True
+
+    async def _attempt(self, row: ItemRow, standing: Standing | None) -> None:
+        """Send, or ask for commitment where there is no standing; what fails is noted."""
         try:
-            if asking:
+            if standing is None:
                 await self._ask(row)
             else:
-                await self._send(row, _STANDINGS[corrects])
+                await self._send(row, standing)
         except (Refused, Unavailable) as error:
             await self._failed(row, error)
         except MeshError as error:
@@ -213,7 +228,6 @@ class Worker:
             log.error("%s: %s", self._rule.name, told(error))
             fault = f"a fault of ours ({type(error).__name__}); the log of delivery has it"
             await self._failed(row, Unavailable(fault))
-        return True
 
     async def _idle_seconds(self) -> float:
         settings = self._dispatch.settings
@@ -271,6 +285,7 @@ class Worker:
                 row.due_at = time.time() + destination.commitment_seconds
 
     async def _failed(self, row: ItemRow, error: Refused | Unavailable) -> None:
+        get_current_span().set_status(Status(StatusCode.ERROR, type(error).__name__))
         now, dispatch = time.time(), self._dispatch
         async with self._sessions() as session, session.begin():
             row, place = await store.hold(session, row)

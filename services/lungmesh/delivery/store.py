@@ -26,6 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 
+from lungmesh.mesh.telemetry import trace_headers
 from lungmesh.v1.console_pb2 import StudySigned
 from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_REFUSED,
@@ -70,6 +71,8 @@ class ItemRow(DeliveryBase):
     error: Mapped[str] = mapped_column(default="")
     # The storage commitment that is asked for; empty where none is.
     transaction_uid: Mapped[str] = mapped_column(default="")
+    # W3C trace context of the event that brought it.
+    traceparent: Mapped[str] = mapped_column(default="")
     # ReportReady, serialized.
     event: Mapped[bytes] = mapped_column(LargeBinary)
 
@@ -148,6 +151,7 @@ async def take_in(
             state=DELIVERY_STATE_UNSIGNED,
             since=now,
             due_at=None,
+            traceparent=trace_headers().get("traceparent", ""),
             event=data,
         )
         session.add(row)
