@@ -170,6 +170,7 @@ class Keeper:
                     _centers(now),
                     self._settings.limits,
                     laying.unlike(then.exam, now.exam),
+                    _diameters(then) | _diameters(now),
                 )
                 made[pair] = KeptLaying(missing[pair], laid)
         return made
@@ -193,6 +194,7 @@ def laying_key(then: NodulesAssessed, now: NodulesAssessed, limits: Limits) -> s
         laying.unlike(then.exam, now.exam),
         *((e.exam.volume.hu.sha256, e.exam.volume.lobes.sha256) for e in (then, now)),
         *(sorted(_centers(exam).items()) for exam in (then, now)),
+        *(sorted(_diameters(exam).items()) for exam in (then, now)),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -228,6 +230,10 @@ def _centers(exam: NodulesAssessed) -> dict[str, Place]:
         n.nodule_id: (n.center_lps_mm[0], n.center_lps_mm[1], n.center_lps_mm[2])
         for n in exam.nodules
     }
+
+
+def _diameters(exam: NodulesAssessed) -> dict[str, float]:
+    return {n.nodule_id: n.measurement.mean_diameter_mm for n in exam.nodules}
 
 
 def _nobody(fraction: float, detail: str) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from lungmesh.followup.registration import Exam, register
+from lungmesh.followup.shown import shows
 from lungmesh.v1 import followup_pb2
 from lungmesh.v1.followup_pb2 import RegistrationMethod
 from lungmesh.v1.volume_pb2 import VolumeReady
 
-RULES = ("exam-laying", "2")
+RULES = ("exam-laying", "3")
 # A place this far outside the box around the lungs is not in them, mm.
 _BEYOND_MM = 15.0
 # Slices that differ by more than this share are unlike.
@@ -67,6 +69,9 @@ class Laying:
         Whether that place lies in the current exam's field of view and lungs' extent.
     current_visible
         By nodule id of the current exam: whether its place lies in the earlier one's.
+    shown
+        Nodule ids of both exams: the other exam shows something alike at the nodule's place,
+        whether a nodule was found there or not. Empty where the registration was refused.
     warnings
         Codes of what makes the two exams unlike: kernel, slice_thickness, contrast, lung_volume.
     """
@@ -77,6 +82,7 @@ class Laying:
     earlier_places: Mapping[str, Place]
     earlier_visible: Mapping[str, bool]
     current_visible: Mapping[str, bool]
+    shown: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -89,6 +95,7 @@ class Laying:
                 "earlier_places": dict(self.earlier_places),
                 "earlier_visible": dict(self.earlier_visible),
                 "current_visible": dict(self.current_visible),
+                "shown": sorted(self.shown),
                 "warnings": self.warnings,
             },
             sort_keys=True,
@@ -105,6 +112,8 @@ class Laying:
             earlier_places={name: _place(at) for name, at in kept["earlier_places"].items()},
             earlier_visible=kept["earlier_visible"],
             current_visible=kept["current_visible"],
+            # Layings that an earlier version kept have none.
+            shown=frozenset(kept.get("shown", ())),
             warnings=tuple(kept["warnings"]),
         )
 
@@ -116,6 +125,7 @@ def lay(
     current_centers: Mapping[str, Place],
     limits: Limits,
     warnings: Sequence[str] = (),
+    diameters: Mapping[str, float] = MappingProxyType({}),
 ) -> Laying:
     """Register two exams and say where the nodules of each lie in the other.
 
@@ -125,6 +135,8 @@ def lay(
         By nodule id: LPS of its own exam, mm.
     warnings
         Of `unlike`.
+    diameters
+        Mean diameters by nodule id of both exams, mm; `shown` is told of these nodules.
 
     Raises ValueError when one of the exams has no lung.
     """
@@ -143,6 +155,15 @@ def lay(
     for name, center in current_centers.items():
         point = np.asarray(center, float)
         back[name] = _place(laid.to_earlier(point) if trusted else now.moved(point, then))
+    shown = {
+        name
+        for exam, centers, other, at in (
+            (earlier, earlier_centers, current, places),
+            (current, current_centers, earlier, back),
+        )
+        for name in centers.keys() & diameters.keys()
+        if trusted and shows(other, at[name], exam, centers[name], diameters[name])
+    }
     return Laying(
         method=laid.method if trusted else followup_pb2.REGISTRATION_METHOD_LOBES,
         dice=laid.dice,
@@ -150,6 +171,7 @@ def lay(
         earlier_places=places,
         earlier_visible={name: now.shows(at) for name, at in places.items()},
         current_visible={name: then.shows(at) for name, at in back.items()},
+        shown=frozenset(shown),
         warnings=tuple(warnings),
     )
 

@@ -24,7 +24,7 @@ from lungmesh.v1.followup_pb2 import FollowupUpdated, PriorExam
 from lungmesh.v1.nodule_pb2 import MatchOutcome, Nodule, Tracking
 from lungmesh.v1.volume_pb2 import VolumeReady
 
-RULES = ("nodule-tracking", "3")
+RULES = ("nodule-tracking", "4")
 
 
 @dataclass(frozen=True)
@@ -257,6 +257,8 @@ def _tracked(
             outcome=identity.outcome,
             history=[past_size(one) for one in selves],
             related_uids=identity.related,
+            shown_earlier=identity.outcome == nodule_pb2.MATCH_OUTCOME_NEW
+            and any(nodule.nodule_id in one.laying.shown for one in compared),
         ),
         tuple(selves),
         growth.doubled_within_a_year(now, earlier),
@@ -265,13 +267,15 @@ def _tracked(
 
 def _prior_exam(one: _Compared, present: Set[str]) -> PriorExam:
     laying = one.laying
+    resolved = [n for n in one.matches.resolved if one.uids[n] not in present]
     return PriorExam(
         study_id=one.past.exam.study.study_id,
         study_date=one.past.exam.exam.volume.acquisition.study_date,
         interval_days=one.past.days,
         registration_dice=laying.dice,
         registered=laying.method != followup_pb2.REGISTRATION_METHOD_LOBES,
-        resolved_nodule_ids=[n for n in one.matches.resolved if one.uids[n] not in present],
+        resolved_nodule_ids=resolved,
+        still_shown_nodule_ids=[n for n in resolved if n in laying.shown],
         method=laying.method,
         inverse_error_mm=laying.inverse_error_mm,
         not_evaluable_nodule_ids=[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,27 @@ def test_a_refused_registration_leaves_the_place_in_the_lobe() -> None:
     for name, at in laid.earlier_places.items():
         index = lungs().grid.to_index(PLACES[name])
         assert np.linalg.norm(np.subtract(at, squeezed.grid.to_lps(index))) < 0.01
+
+
+def test_what_the_other_exam_shows_is_told_of_both_exams() -> None:
+    here, gone = {"a": PLACES["a"]}, {"c": PLACES["c"]}
+    then = filled(lungs(), [*here.values(), *gone.values()])
+    moved = {"new": tuple(np.add(PLACES["a"], SHIFT).tolist())}
+    now = filled(lungs(SHIFT), moved.values())
+    sizes = {"a": 10.0, "c": 10.0, "new": 10.0}
+    laid = lay(then, now, here | gone, moved, Limits(), (), sizes)
+    assert laid.shown == {"a", "new"}
+    assert Laying.from_json(laid.to_json()) == laid
+
+
+def filled(exam: Exam, balls: Iterable[tuple[float, ...]]) -> Exam:
+    """Give an exam voxels: aerated lungs with balls of 10 mm of soft tissue in them."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in exam.grid.size), indexing="ij"), axis=-1)
+    places = exam.grid.to_lps(index).transpose(2, 1, 0, 3)
+    hu = np.where(exam.lobes > 0, -870, 40)
+    for ball in balls:
+        hu[np.linalg.norm(places - np.asarray(ball), axis=-1) < 5] = 30
+    return Exam(hu.astype(np.int16), exam.lobes, exam.grid)
 
 
 def test_a_laying_is_the_same_after_json() -> None:

@@ -199,6 +199,22 @@ def test_a_nodule_that_is_gone_is_resolved_and_one_out_of_view_is_not() -> None:
     assert list(prior.not_evaluable_nodule_ids) == [hidden]
 
 
+def test_what_was_not_found_though_the_other_exam_shows_it_is_told() -> None:
+    """Detection may have missed it: new and resolved stay as they are, a person is told."""
+    then = exam("a", "20200101", a_nodule("a1", THERE, 5), a_nodule("a2", (20.0, 9.0, -80.0), 6))
+    now = exam("b", "20210101", a_nodule("b1", HERE, 8), a_nodule("b2", (-50.0, 9.0, -90.0), 6))
+    missed_now, gone = (nodule.nodule_id for nodule in then.nodules)
+    missed_then, _ = (nodule.nodule_id for nodule in now.nodules)
+    pair = (then.study.study_id, now.study.study_id)
+    told = replace(laid(then, now), shown=frozenset({missed_now, missed_then}))
+    _, result = fold([then, now], (), {pair: told}, RULES)
+    assert outcomes(result) == ["NEW", "NEW"]
+    assert [n.tracking.shown_earlier for n in result.nodules] == [True, False]
+    (prior,) = result.priors
+    assert list(prior.resolved_nodule_ids) == [missed_now, gone]
+    assert list(prior.still_shown_nodule_ids) == [missed_now]
+
+
 def pieces(*centers: float) -> list[Nodule]:
     return [
         a_nodule(f"p{number}", (HERE[0] + x, *HERE[1:]), 8, number=number)
