@@ -1,20 +1,11 @@
-"""The words for time: earlier exams, each nodule's course, corrections, what comes next."""
+"""The words for time that sentences, tables and pages share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from lungmesh.report.content import (
-    Content,
-    PriorMatch,
-)
-from lungmesh.report.terms import (
-    OUTCOMES,
-    UNLIKE,
-    Phrase,
-    date,
-    named,
-)
+from lungmesh.report.content import Content, Nodule, PastSize, PriorMatch
+from lungmesh.report.terms import OUTCOMES, UNLIKE, Phrase, date, named
 
 
 def listed(phrases: Iterable[Phrase]) -> Phrase:
@@ -37,6 +28,22 @@ def in_a_word(outcome: str) -> Phrase:
 def day(dicom_date: str) -> str:
     """Return a DICOM DA as YYYY-MM-DD; ? when there is none."""
     return date(dicom_date) or "?"
+
+
+def mean_diameter(size: Nodule | PastSize) -> str:
+    """Return the mean diameter for a table, of a part-solid nodule with that of its solid part."""
+    total = f"{size.mean_diameter_mm:.1f}"
+    if size.type != "part_solid":
+        return total
+    return f"{total} ({size.solid_mean_diameter_mm:.1f})"
+
+
+def of_now(nodule: Nodule) -> Iterator[Phrase]:
+    """Say what this exam's row of a table needs beside figures: split, merged, a person's word."""
+    if nodule.outcome in ("split", "merged"):
+        yield in_a_word(nodule.outcome)
+    if nodule.review and nodule.review.measured_by_hand:
+        yield Phrase("measured by hand", "手工测量")
 
 
 def doubling_time(prior: PriorMatch) -> str:

@@ -13,6 +13,7 @@ from reportlab.lib.units import mm
 from lungmesh.report.content import Content, Nodule
 from lungmesh.report.pdf_style import BLUE, DIM, INK, LINE, STRONG, TEXT
 from lungmesh.report.terms import LOBES, Phrase, date
+from lungmesh.report.wording import LANGUAGES, Language
 
 CAPTION = Phrase(
     "Volume (mm³, logarithmic) over time. A volume now that lies within an earlier point's bar has "
@@ -66,7 +67,7 @@ def points_of(nodule: Nodule, study_date: str) -> tuple[Point, ...]:
     return (*reversed(earlier), Point(0, study_date, max(1, nodule.volume_mm3), 1))
 
 
-def growth_plots(content: Content) -> list[Drawing]:
+def growth_plots(content: Content, languages: Sequence[Language] = LANGUAGES) -> list[Drawing]:
     """Return a panel for each nodule that an earlier exam shows, in order of number."""
     tracked = [
         (nodule, points_of(nodule, content.exam.study_date))
@@ -77,7 +78,15 @@ def growth_plots(content: Content) -> list[Drawing]:
         return []
     first_day = min(points[0].days for _, points in tracked)
     decades = max(_decades(points) for _, points in tracked)
-    return [_panel(nodule, points, first_day, decades) for nodule, points in tracked]
+    return [
+        _panel(nodule, points, _Frame(first_day, _low(points, decades), decades), languages)
+        for nodule, points in tracked
+    ]
+
+
+def _low(points: Sequence[Point], decades: float) -> float:
+    low, high = _bounds(points)
+    return (low + high - decades) / 2
 
 
 def _bounds(points: Sequence[Point]) -> tuple[float, float]:
@@ -114,9 +123,9 @@ class _Frame:
         return self.bottom + (log_volume - self.low) / self.decades * (self.top - self.bottom)
 
 
-def _panel(nodule: Nodule, points: Sequence[Point], first_day: float, decades: float) -> Drawing:
-    low, high = _bounds(points)
-    frame = _Frame(first_day, (low + high - decades) / 2, decades)
+def _panel(
+    nodule: Nodule, points: Sequence[Point], frame: _Frame, languages: Sequence[Language]
+) -> Drawing:
     drawing = Drawing(PANEL_WIDTH, PANEL_HEIGHT)
     lobe = LOBES[nodule.lobe]
     drawing.add(
@@ -129,7 +138,7 @@ def _panel(nodule: Nodule, points: Sequence[Point], first_day: float, decades: f
             fillColor=INK,
         )
     )
-    name = f"{lobe.en} {lobe.zh}"
+    name = " ".join(lobe.en if language == "en" else lobe.zh for language in languages)
     drawing.add(
         String(_LEFT, PANEL_HEIGHT - 3.4 * mm, name, fontName=TEXT, fontSize=6.5, fillColor=DIM)
     )

@@ -57,6 +57,9 @@ def identity(content: Content, kind: str, number: int = 1) -> Identity:
     study = [ids["tenant"], ids["study_id"], ids["revision"]]
     if content.edition > 1:
         study.append(f"edition-{content.edition}")
+    if kind == "pdf" and content.templates:
+        # The words are the hospital's: others give another object.
+        study.append(content.templates)
     instance = ["instance", number] if number > 1 else ["instance"]
     return Identity(
         dicom_uid("report", *study, kind, "series"), dicom_uid("report", *study, kind, *instance)

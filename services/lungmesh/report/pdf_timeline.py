@@ -9,14 +9,22 @@ from reportlab.lib.colors import white
 from reportlab.lib.units import mm
 from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Paragraph, Spacer, Table
 
-from lungmesh.report.content import Content, Nodule, PastSize, PriorMatch
-from lungmesh.report.course import day, doubling_time, in_a_word, listed, probability, unlike
+from lungmesh.report.content import Content, Nodule, PriorMatch
+from lungmesh.report.course import (
+    day,
+    doubling_time,
+    listed,
+    mean_diameter,
+    of_now,
+    probability,
+    unlike,
+)
 from lungmesh.report.growth_plot import CAPTION, PANEL_WIDTH, growth_plots
 from lungmesh.report.pdf_style import INK, STRIPE, WIDTH, bar, both, head_cells, style, table_style
 from lungmesh.report.terms import Phrase
 
-_HEADING = Phrase("Course of each nodule over all exams", "各结节历次检查变化")
-_NOTE = Phrase(
+HEADING = Phrase("Course of each nodule over all exams", "各结节历次检查变化")
+NOTE = Phrase(
     "Changes are from the exam of the row to this one. VDT: volume doubling time in days with its "
     "95 % interval, ∞ where it reaches no change. P: probability of true growth, given the error "
     "of measurement. In brackets: the mean diameter of a solid part.",
@@ -32,11 +40,11 @@ def timeline(content: Content) -> Iterator[Flowable]:
     if not tracked:
         return
     yield CondPageBreak(45 * mm)
-    yield bar(_HEADING)
+    yield bar(HEADING)
     yield Spacer(1, 1.5 * mm)
     yield _table(tracked, content)
     yield Spacer(1, 1.5 * mm)
-    yield from both(_NOTE, 6.5)
+    yield from both(NOTE, 6.5)
     yield Spacer(1, 3 * mm)
     yield from _plots(content)
 
@@ -78,7 +86,7 @@ def _rows(nodule: Nodule, content: Content) -> Iterator[list[Any]]:
             Paragraph(str(nodule.number) if not place else "", style(9, bold=True)),
             _cell(day(past.study_date)),
             _cell(str(past.interval_days)),
-            _cell(_mean(past)),
+            _cell(mean_diameter(past)),
             _cell(str(past.volume_mm3)),
             *(_changes(prior) if prior else [_cell("–")] * 3),
             _unlike(prior) if prior else "",
@@ -87,19 +95,11 @@ def _rows(nodule: Nodule, content: Content) -> Iterator[list[Any]]:
         "",
         _cell(day(content.exam.study_date), bold=True),
         _cell("0"),
-        _cell(_mean(nodule), bold=True),
+        _cell(mean_diameter(nodule), bold=True),
         _cell(str(nodule.volume_mm3), bold=True),
         *[_cell("")] * 3,
         _now(nodule),
     ]
-
-
-def _mean(size: Nodule | PastSize) -> str:
-    """Return the mean diameter, of a part-solid nodule with that of its solid part."""
-    total = f"{size.mean_diameter_mm:.1f}"
-    if size.type != "part_solid":
-        return total
-    return f"{total} ({size.solid_mean_diameter_mm:.1f})"
 
 
 def _changes(prior: PriorMatch) -> list[Paragraph]:
@@ -119,12 +119,7 @@ def _unlike(prior: PriorMatch) -> list[Flowable]:
 
 
 def _now(nodule: Nodule) -> list[Flowable]:
-    """Say what this exam's row needs beside its figures: split or merged, a person's word."""
-    said = []
-    if nodule.outcome in ("split", "merged"):
-        said.append(in_a_word(nodule.outcome))
-    if nodule.review and nodule.review.measured_by_hand:
-        said.append(Phrase("measured by hand", "手工测量"))
+    said = list(of_now(nodule))
     return both(listed(said), 6.5) if said else []
 
 

@@ -52,7 +52,7 @@ class ReportServicer(report_pb2_grpc.ReportServiceServicer):
 def build(mesh: Mesh) -> Service:
     """Return the service.
 
-    Raises SettingsError when a LUNGMESH_REPORT__ setting is wrong.
+    Raises SettingsError when a LUNGMESH_REPORT__ setting is wrong, or a template is.
     """
     settings = load(ReportSettings)
     stage = ReportStage(settings)

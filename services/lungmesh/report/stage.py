@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from google.protobuf.message import Message
@@ -19,6 +20,7 @@ from lungmesh.report import fhir, hl7, text
 from lungmesh.report.content import Content, Nodule, content_sha256
 from lungmesh.report.encapsulated_pdf import encapsulated_pdf
 from lungmesh.report.facts import from_event
+from lungmesh.report.html import html
 from lungmesh.report.keyimages import PLANES, Box, box_around, key_images
 from lungmesh.report.objects import VERSION
 from lungmesh.report.pdf import pdf
@@ -29,11 +31,13 @@ from lungmesh.report.segmentation import segmentation, solid_parts
 from lungmesh.report.settings import ReportSettings
 from lungmesh.report.structured_report import structured_report
 from lungmesh.report.summary import summary
+from lungmesh.report.wording import LANGUAGES, packaged, templates
 from lungmesh.v1 import followup_pb2, nodule_pb2, report_pb2, volume_pb2
 
 _MEDIA_TYPES = {
     "json": "application/json",
     "txt": "text/plain; charset=utf-8",
+    "html": "text/html; charset=utf-8",
     "pdf": "application/pdf",
     "dcm": "application/dicom",
     "png": "image/png",
@@ -53,32 +57,41 @@ class ReportStage(Stage):
         self._key_image_nodules = settings.key_image_nodules
         self.concurrency = settings.concurrency
         self.deadline_seconds = settings.deadline_seconds
+        self._words = templates(settings.templates) if settings.templates else packaged()
+        if self._words.digest:
+            # Other templates give another report.
+            self.version = f"{VERSION}+{self._words.digest[:16]}"
 
     def handle(self, event: followup_pb2.FollowupUpdated, ctx: Context) -> Sequence[Message]:
         """Write every artefact and the index of the report."""
         volume = event.exam.volume
         headers = read_headers(ctx.blobs, volume.headers)
-        content = from_event(event, headers)
-        written = {language: text.body(content, language) for language in text.LANGUAGES}
-        digest = content_sha256(content, written.values())
+        words = self._words
+        content = replace(from_event(event, headers), templates=words.digest)
+        digest = content_sha256(content, [text.body(content, name, words) for name in LANGUAGES])
         masks = _masks(ctx.blobs, event.nodules)
         ctx.progress(0.1, "drawing key images")
         shown = self._shown(content)
         pictures = dict(_pictures(ctx, volume, shown, masks))
         ctx.progress(0.5, "writing texts")
         readable = {
-            "report.zh.txt": text.report(content, "zh").encode(),
-            "report.en.txt": text.report(content, "en").encode(),
-            "report.pdf": pdf(content, pictures, digest),
+            "report.zh.txt": text.report(content, "zh", words).encode(),
+            "report.en.txt": text.report(content, "en", words).encode(),
+            "report.pdf": pdf(content, pictures, digest, words),
+        }
+        pages = {
+            f"report.{name}.html": html(content, name, pictures, digest, words)
+            for name in LANGUAGES
         }
         ctx.progress(0.7, "writing DICOM objects")
         objects = _objects(content, masks, headers, shown, pictures, readable["report.pdf"])
         files = {
             "summary.json": summary(content, digest),
             **readable,
+            **pages,
             **{name: _encoded(dataset) for name, dataset in objects},
             **pictures,
-            "fhir.json": fhir.bundle(content, readable),
+            "fhir.json": fhir.bundle(content, readable, words),
             "oru.hl7": hl7.oru(content),
         }
         ctx.progress(0.9, "keeping the report")

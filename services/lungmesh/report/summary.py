@@ -23,6 +23,7 @@ def summary(content: Content, content_sha256: str) -> bytes:
         "corrections": [_flat(asdict(said)) for said in content.corrections],
         "versions": {
             "report": VERSION,
+            "templates": content.templates,
             "models": [asdict(model) for model in content.models],
         },
         "content_sha256": content_sha256,

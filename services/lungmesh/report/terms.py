@@ -169,6 +169,11 @@ UNITS = {
     "years": Phrase("years", "岁"),
     "mm3": Phrase("mm³", "mm³"),
 }
+PLANES = {
+    "axial": Phrase("axial", "轴位"),
+    "coronal": Phrase("coronal", "冠状位"),
+    "sagittal": Phrase("sagittal", "矢状位"),
+}
 METHODS = {
     "affine": Phrase("lungs registered by an affine map", "双肺仿射配准"),
     "deformable": Phrase("lungs registered by a deformable map", "双肺弹性配准"),

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lungmesh.report.content import Category, Content, Fact, Model, Nodule
 from lungmesh.report.course import day, listed, probability
+from lungmesh.report.page import Page
 from lungmesh.report.templating import Templates
 from lungmesh.report.terms import (
     CORRECTIONS,
@@ -90,7 +91,11 @@ def templates(folder: Path | None = None) -> Templates:
     scopes = {
         f"{language}/{name}.txt": scope for name, scope in _SCOPES.items() for language in LANGUAGES
     }
-    return Templates(scopes, {language: _filters(language) for language in LANGUAGES}, folder)
+    filters: dict[str, dict[str, Any]] = {
+        "": {},
+        **{language: _filters(language) for language in LANGUAGES},
+    }
+    return Templates({**scopes, "report.html": {"page": Page}}, filters, folder)
 
 
 @cache

@@ -135,7 +135,7 @@ def test_every_file_of_the_design_is_there(folder: Path) -> None:
     names = {path.name for path in folder.iterdir() if path.is_file()}
     pictures = {f"key_{n}_{p}.png" for n in (1, 2) for p in ("axial", "coronal", "sagittal")}
     documents = {"summary.json", "report.zh.txt", "report.en.txt", "report.pdf", "fhir.json"}
-    documents.add("oru.hl7")
+    documents |= {"oru.hl7", "report.zh.html", "report.en.html"}
     objects = {f"{kind}.dcm" for kind in ("sr", "seg", "gsps", "key_1", "key_2", "pdf", "rtstruct")}
     assert names == documents | pictures | objects
 
