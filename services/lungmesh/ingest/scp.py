@@ -27,6 +27,7 @@ from lungmesh.ingest.syntaxes import COMPANIONS, CT, REFUSED, TRANSFER_SYNTAXES
 from lungmesh.ingest.transport import tune
 from lungmesh.mesh.errors import SettingsError
 from lungmesh.mesh.telemetry import tracer
+from lungmesh.mesh.tls import listener_context
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +61,15 @@ class Scp:
     def start(self) -> int:
         """Listen; return the port.
 
-        Raises SettingsError when the port is taken.
+        Raises SettingsError when the port is taken or a TLS file cannot be used.
         """
         host, port = self._settings.dicom_host, self._settings.dicom_port
+        tls = self._settings.dicom_tls
         try:
             self._server = self._ae.start_server(
                 (host, port),
                 block=False,
+                ssl_context=listener_context(tls) if tls else None,
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, tune, [self._settings.association_idle_seconds]),
                     (evt.EVT_REQUESTED, self._requested),

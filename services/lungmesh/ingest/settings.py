@@ -9,6 +9,8 @@ from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lungmesh.mesh.settings import TlsSettings
+
 AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[\x20-\x5b\x5d-\x7e]{1,16}$")
 ]
@@ -19,7 +21,9 @@ _GIB = 1024**3
 class IngestSettings(BaseSettings):
     """Where ingest listens, whom it takes studies from, and how long it waits."""
 
-    model_config = SettingsConfigDict(env_prefix="LUNGMESH_INGEST__", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="LUNGMESH_INGEST__", env_nested_delimiter="__", extra="ignore"
+    )
 
     identity_key: SecretStr = Field(
         description="Fernet key (32 bytes, URL-safe base64) that seals patient identities; "
@@ -36,6 +40,9 @@ class IngestSettings(BaseSettings):
 
     dicom_host: str = Field("127.0.0.1", description="address of the DICOM listener")
     dicom_port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
+    dicom_tls: TlsSettings | None = Field(
+        None, description="DICOM over TLS; a sender must show a certificate of the authority"
+    )
     tenants: dict[AeTitle, Tenant] = Field(
         {"LUNGMESH": "default"}, min_length=1, description="called AE title to tenant, as JSON"
     )

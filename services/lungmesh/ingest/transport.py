@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from typing import Any
 
@@ -26,13 +27,15 @@ def tune(event: Any, idle_seconds: float) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     quick = getattr(socket, "TCP_QUICKACK", None)
+    # TLS gives one of its records at a time, and takes no flags.
+    flags = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_WAITALL
 
     def recv(nr_bytes: int) -> bytearray:
         data = bytearray(nr_bytes)
         view = memoryview(data)
         got = 0
         while got < nr_bytes:
-            count = connection.recv_into(view[got:], nr_bytes - got, socket.MSG_WAITALL)
+            count = connection.recv_into(view[got:], nr_bytes - got, flags)
             if not count:
                 break
             got += count

@@ -92,7 +92,7 @@ class Process:
                 await stage.open()
                 stack.push_async_callback(stage.close)
             address = f"{settings.grpc_host}:{settings.grpc_port}"
-            grpc_port = await self._grpc.start(address, service.register)
+            grpc_port = await self._grpc.start(address, service.register, settings.tls)
             stack.push_async_callback(self._grpc.close, _DRAIN_SECONDS)
             chassis.start_relay()
             ports: dict[str, int] = {}

@@ -17,7 +17,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_curren
 from lungmesh.mesh.blobs import BlobMissing
 from lungmesh.mesh.contract import validate
 from lungmesh.mesh.errors import BadInput, MeshError, Refused, SettingsError, Unavailable
+from lungmesh.mesh.settings import TlsSettings
 from lungmesh.mesh.telemetry import Metrics, exemplar, trace_of
+from lungmesh.mesh.tls import server_credentials
 
 log = logging.getLogger(__name__)
 
@@ -208,18 +210,25 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
 
     async def start(
-        self, address: str, register: Callable[[grpc.aio.Server], Sequence[str]]
+        self,
+        address: str,
+        register: Callable[[grpc.aio.Server], Sequence[str]],
+        tls: TlsSettings | None = None,
     ) -> int:
         """Start with the service's servicers, NOT_SERVING yet; return the bound port.
 
-        Raises SettingsError when the port is taken.
+        Raises SettingsError when the port is taken or a TLS file cannot be read.
         """
         self._names = ["", *register(self.server)]
         await self.set_serving(False)
         names = (*self._names[1:], health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self.server)
         try:
-            port: int = self.server.add_insecure_port(address)
+            port: int = (
+                self.server.add_secure_port(address, server_credentials(tls))
+                if tls
+                else self.server.add_insecure_port(address)
+            )
         except RuntimeError as error:
             raise SettingsError(f"LUNGMESH_GRPC_PORT: {address} cannot be bound") from error
         await self.server.start()

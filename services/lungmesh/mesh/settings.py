@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pydantic_settings
 from pydantic import BaseModel, Field, SecretStr, ValidationError
@@ -24,11 +24,21 @@ class KafkaSettings(BaseModel):
     fetch_wait_ms: int = Field(
         50, ge=1, description="longest a fetch waits for records; tansu answers only at its end"
     )
-    security_protocol: str = Field("PLAINTEXT", description="PLAINTEXT, SSL, SASL_SSL")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="whether the broker is spoken to by TLS, and asks who we are"
+    )
     sasl_mechanism: str | None = Field(None, description="such as SCRAM-SHA-512")
     sasl_username: str | None = Field(None, description="user of the broker")
     sasl_password: SecretStr | None = Field(None, description="its password")
     ssl_cafile: Path | None = Field(None, description="authority that signed the broker")
+
+
+class TlsSettings(BaseModel):
+    """Who we are, and whose word we take for who others are (PEM files)."""
+
+    certificate: Path = Field(description="our certificate, with what leads to the authority")
+    key: Path = Field(description="its key")
+    authority: Path = Field(description="authority that must have signed the peer's certificate")
 
 
 class MeshSettings(BaseSettings):
@@ -48,6 +58,9 @@ class MeshSettings(BaseSettings):
         None, description="SQLAlchemy async URL (sqlite+aiosqlite:///…, postgresql+psycopg://…)"
     )
     kafka: KafkaSettings = KafkaSettings()
+    tls: TlsSettings | None = Field(
+        None, description="between services: certificates on both sides of every gRPC call"
+    )
     grpc_host: str = Field("127.0.0.1", description="address the gRPC server binds")
     grpc_port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
     metrics_host: str = Field("127.0.0.1", description="address of /metrics, /livez and /readyz")
