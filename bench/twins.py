@@ -113,6 +113,11 @@ def tell(console: Console, patients: list[PatientRecord]) -> dict[str, object]:
             missed = Counter(one.said for one in judged if one.missed)
             if found:
                 row("called so as the other exam's one was missed", str(dict(missed)), "0 NEW")
+                told = Counter(one.said for one in judged if one.missed and one.told)
+                row("of these told as shown in the other exam", str(dict(told)), "all")
+            alone = [one for one in judged if one.said in ("NEW", "RESOLVED") and not one.missed]
+            wrongly = sum(one.told for one in alone if one.right)
+            row(f"told so though truly new or gone, {name}", f"{wrongly} of {len(alone)}", "0")
             tell_wrong(console, name, judged)
     places = [error for one in patients for error in place_errors(one)]
     row(

@@ -47,6 +47,8 @@ class Decision:
     missed
         Whether the other exam shows the nodule but the detector did not find it there: the answer
         for what was found is right, and wrong for the patient.
+    told
+        Whether follow-up says that the other exam shows something alike at the place.
     """
 
     patient: str
@@ -55,6 +57,7 @@ class Decision:
     right_answers: tuple[str, ...]
     right: bool
     missed: bool
+    told: bool
 
     @property
     def false_new(self) -> bool:
@@ -82,8 +85,9 @@ def decisions(patient: PatientRecord, found: bool) -> list[Decision]:
         named = [[one for one in side if one.courses] for side in sides]
         hidden = frozenset(then.hidden), frozenset(now.hidden)
         there = [frozenset[str]().union(*(one.courses for one in e.truth)) for e in (then, now)]
-        out += _of_current(patient.name, pair, named, hidden[0], there[0], result)
-        out += _of_earlier(patient.name, pair, named, hidden[1], there[1], result)
+        shown = laying.shown
+        out += _of_current(patient.name, pair, named, hidden[0], there[0], result, shown)
+        out += _of_earlier(patient.name, pair, named, hidden[1], there[1], result, shown)
     return out
 
 
@@ -188,6 +192,7 @@ def _of_current(
     hidden: frozenset[str],
     there: frozenset[str],
     result: Matches,
+    shown: frozenset[str],
 ) -> Iterator[Decision]:
     partners = {one.current_id: one.earlier_id for one in result.pairs}
     for now in sides[1]:
@@ -209,7 +214,8 @@ def _of_current(
         truth = frozenset(one.nodule_id for one in same)
         right = said in answers and linked == truth
         missed = not same and bool(now.courses & there)
-        yield Decision(patient, now.nodule_id, said, answers, right, missed)
+        told = now.nodule_id in shown
+        yield Decision(patient, now.nodule_id, said, answers, right, missed, told)
 
 
 def _of_earlier(
@@ -219,6 +225,7 @@ def _of_earlier(
     hidden: frozenset[str],
     there: frozenset[str],
     result: Matches,
+    shown: frozenset[str],
 ) -> Iterator[Decision]:
     for then in sides[0]:
         if any(one.courses & then.courses for one in sides[1]):
@@ -236,7 +243,7 @@ def _of_earlier(
             continue
         answers = _unseen(outside, "RESOLVED")
         missed = bool(then.courses & there)
-        yield Decision(patient, name, said, answers, said in answers, missed)
+        yield Decision(patient, name, said, answers, said in answers, missed, name in shown)
 
 
 def _unseen(outside_mm: float, inside: str) -> tuple[str, ...]:

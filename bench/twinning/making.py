@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -71,7 +70,7 @@ def times(seed: int, shapes: Sequence[Shape]) -> list[tuple[float, float, float]
     out = []
     for every, repeat in ((4, 1), (2, 1), (1, 1), (1, 2)):
         exams = [_other_voxels(exam, every, repeat) for exam in whole]
-        _, seconds, _, peak = laid(exams[0], exams[1], {}, {})
+        _, seconds, _, peak = laid(exams[0], exams[1], {}, {}, {})
         out.append((sum(exam.lobes.size for exam in exams) / 1e6, seconds, peak))
     return out
 
@@ -97,6 +96,7 @@ def laid(
     current: Exam,
     earlier_centers: Mapping[str, Place],
     current_centers: Mapping[str, Place],
+    diameters: Mapping[str, float],
 ) -> tuple[str, float, float, float]:
     """Lay two exams over each other in a process of its own.
 
@@ -107,7 +107,7 @@ def laid(
             assert exam.hu is not None
             np.save(f"{folder}/{name}-hu.npy", exam.hu)
             np.save(f"{folder}/{name}-lobes.npy", exam.lobes)
-        work = (folder, earlier.grid, current.grid, earlier_centers, current_centers)
+        work = (folder, earlier.grid, current.grid, earlier_centers, current_centers, diameters)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             return pool.apply(_lay, work)
 
@@ -118,16 +118,24 @@ def _lay(
     now: Grid,
     earlier_centers: Mapping[str, Place],
     current_centers: Mapping[str, Place],
+    diameters: Mapping[str, float],
 ) -> tuple[str, float, float, float]:
     exams = [
         Exam(np.load(f"{folder}/{name}-hu.npy"), np.load(f"{folder}/{name}-lobes.npy"), grid)
         for name, grid in (("then", then), ("now", now))
     ]
     start, used = time.perf_counter(), time.process_time()
-    laying = lay(exams[0], exams[1], earlier_centers, current_centers, Limits())
+    laying = lay(
+        exams[0], exams[1], earlier_centers, current_centers, Limits(), diameters=diameters
+    )
     seconds, processors = time.perf_counter() - start, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return laying.to_json(), seconds, processors, peak
+    return laying.to_json(), seconds, processors, _peak_mib()
+
+
+def _peak_mib() -> float:
+    """Return this process's own high-water mark: ru_maxrss also counts what it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def _lobes(scan: TwinExam) -> Labels:
@@ -188,13 +196,18 @@ def _pair(
         {one.nodule_id: one.center for one in (*records[n].truth, *(records[n].found or ()))}
         for n in numbers
     ]
+    diameters = {
+        one.nodule_id: one.mean_diameter_mm
+        for n in numbers
+        for one in (*records[n].truth, *(records[n].found or ()))
+    }
     places: dict[str, Place] = {}
     outside: dict[str, float] = {}
     for start, end, known in ((earlier, current, centers[0]), (current, earlier, centers[1])):
         for name, center in known.items():
             places[name] = _triple(moved(center, scans[start], scans[end]))
             outside[name] = _outside(places[name], scans[end].grid)
-    laying, seconds, processors, peak = laid(exams[0], exams[1], centers[0], centers[1])
+    laying, seconds, processors, peak = laid(exams[0], exams[1], centers[0], centers[1], diameters)
     return PairRecord(
         earlier=earlier,
         current=current,
@@ -239,7 +252,10 @@ def _fingerprint() -> str:
     folders = ("models/training/simulation", "services/lungmesh/preprocess")
     parts = [path for folder in folders for path in sorted((ROOT / folder).glob("*.py"))]
     followup = ROOT / "services" / "lungmesh" / "followup"
-    parts += [followup / f"{name}.py" for name in ("deformation", "exam", "laying", "registration")]
+    parts += [
+        followup / f"{name}.py"
+        for name in ("deformation", "exam", "laying", "registration", "shown")
+    ]
     digest = hashlib.sha256()
     for path in (*parts, Path(__file__)):
         digest.update(path.read_bytes())
