@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint proto bench train-setup train models clean
+.PHONY: help setup demo up test lint proto bench plan train-setup train models clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ proto: setup  ## Make the protobuf modules again from protos/
 
 bench: setup  ## Print the measured ratios (see bench/README.md)
 	for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+plan: setup  ## Print what hardware and money a region needs, with plots (docs/capacity.md)
+	$(BIN)/python -m bench.plan --agree 150 --out out/plan
 
 train-setup: setup  ## Add PyTorch and the training data to the environment
 	$(INSTALL) --constraint constraints.txt --editable '.[dev,train]'
