@@ -36,7 +36,7 @@ MESH = Board(
                 Panel(
                     "Processes that do not answer",
                     "short",
-                    (Query('count(up{service=~".+"} == bool 0) or vector(0)'),),
+                    (Query('count(up{job=~".*lungmesh.*"} == bool 0) or vector(0)'),),
                     kind="number",
                 ),
             ),
