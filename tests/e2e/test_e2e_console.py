@@ -268,6 +268,15 @@ def test_it_fits_a_small_screen_and_a_tablet(
         expect(opened.locator(shown).first).to_be_visible()
         seen.keep(f"{name}-{language}-{width}")
         assert opened.evaluate("() => document.documentElement.scrollWidth") <= width, name
+        if name == "study":
+            opened.keyboard.press("6")
+            expect(opened.locator(".picture[data-pane=prior][data-slice]")).to_be_visible()
+            seen.keep(f"compare-{language}-{width}")
+            opened.keyboard.press("r")
+            expect(opened.locator("dialog[open] pre")).to_contain_text("4")
+            seen.keep(f"report-{language}-{width}")
+            assert opened.evaluate("() => document.documentElement.scrollWidth") <= width, name
+            opened.keyboard.press("Escape")
 
 
 def test_the_browser_had_nothing_to_complain_of(opened: Page, seen: Seen) -> None:

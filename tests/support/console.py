@@ -102,6 +102,7 @@ def a_report(blobs: BlobStore, event: FollowupUpdated) -> ReportReady:
     prefix = f"{study.tenant}/{study.study_id}/r{study.revision}e{event.edition}/report"
     files = {
         "report.en.txt": (f"Edition {event.edition}".encode(), "text/plain; charset=utf-8"),
+        "report.en.html": (b"<!doctype html><p>made up", "text/html; charset=utf-8"),
         "report.pdf": (b"%PDF-1.7 made up", "application/pdf"),
     }
     return ReportReady(

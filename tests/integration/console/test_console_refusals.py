@@ -9,9 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -19,9 +17,8 @@ import pytest
 from lungmesh.console.access import ADMINISTRATOR, NURSE, OPERATOR, RADIOLOGIST
 from lungmesh.console.audit import Audit
 from lungmesh.mesh.telemetry import JsonFormatter
-from tests.support.console import PATIENT_NAME, SECRETS, Console, a_console, made_study
-
-SCRIPT = f"<script>alert('{PATIENT_NAME}')</script>"
+from tests.support.console import SECRETS, Console, a_console, made_study
+from tests.support.console_wrong import wrong_requests
 
 
 @pytest.fixture
@@ -42,210 +39,18 @@ def log() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
-@dataclass
-class Wrong:
-    """A wrong request and what it must meet."""
-
-    name: str
-    who: str
-    method: str
-    path: str
-    status: int
-    error: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def wrong_requests(study: str, foreign: str, nodule: str, uid: str) -> list[Wrong]:
-    """Return them; `foreign` is a study of another tenant."""
-    here = f"/api/studies/{study}"
-    corrections = f"{here}/corrections"
-    confirm = {"correction_id": str(uuid.uuid4()), "kind": "confirm", "nodule_id": nodule}
-    sizes = {**confirm, "kind": "remeasure"}
-
-    def say(**changes: object) -> dict[str, Any]:
-        return {"json": {**confirm, **changes}}
-
-    foreign_origin = {"headers": {"Origin": "https://evil.example"}, **say()}
-    forged = {"headers": {"Cookie": f"lungmesh_session={'A' * 43}"}}
-    return [
-        Wrong("no session", "nobody", "GET", here, 401, "no_session"),
-        Wrong("forged session", "nobody", "GET", here, 401, "no_session", forged),
-        Wrong("no CSRF token", "plain", "POST", corrections, 403, "no_csrf", say()),
-        Wrong(
-            "another page", "radiologist", "POST", corrections, 403, "wrong_origin", foreign_origin
-        ),
-        Wrong("nurse corrects", "nurse", "POST", corrections, 403, "not_allowed", say()),
-        Wrong("nurse signs", "nurse", "POST", f"{here}/sign", 403, "not_allowed", {"json": {}}),
-        Wrong("operator reads", "operator", "GET", here, 403, "not_allowed"),
-        Wrong(
-            "operator wants pixels",
-            "operator",
-            "GET",
-            f"/dicomweb/studies/{uid}/metadata",
-            403,
-            "not_allowed",
-        ),
-        Wrong("radiologist audits", "radiologist", "GET", "/api/audit", 403, "not_allowed"),
-        Wrong(
-            "other tenant's study",
-            "radiologist",
-            "GET",
-            f"/api/studies/{foreign}",
-            404,
-            "not_found",
-        ),
-        Wrong(
-            "other tenant's list",
-            "radiologist",
-            "GET",
-            "/api/worklist?tenant=elsewhere",
-            403,
-            "wrong_tenant",
-        ),
-        Wrong("unknown id", "radiologist", "GET", f"/api/studies/{uuid.uuid4()}", 404, "not_found"),
-        Wrong(
-            "no id at all", "radiologist", "GET", f"/api/studies/{PATIENT_NAME}", 404, "not_found"
-        ),
-        Wrong(
-            "oversize upload",
-            "radiologist",
-            "POST",
-            corrections,
-            413,
-            "too_large",
-            say(type="x" * 70_000),
-        ),
-        Wrong(
-            "out of the report",
-            "radiologist",
-            "GET",
-            f"{here}/report/..%2f..%2f..%2fconsole.db",
-            404,
-            "not_found",
-        ),
-        Wrong(
-            "out of the page",
-            "radiologist",
-            "GET",
-            "/assets/..%2f..%2f..%2fsettings.py",
-            404,
-            "not_found",
-        ),
-        Wrong(
-            "a path for a UID",
-            "radiologist",
-            "GET",
-            "/dicomweb/studies/..%2f..%2fetc/series",
-            404,
-            "not_found",
-        ),
-        Wrong("no UID", "radiologist", "GET", "/dicomweb/studies/1.2;3/series", 400, "bad_request"),
-        Wrong(
-            "script for an id",
-            "radiologist",
-            "POST",
-            corrections,
-            400,
-            "bad_request",
-            say(nodule_id=SCRIPT),
-        ),
-        Wrong(
-            "name of a patient as a field",
-            "radiologist",
-            "POST",
-            corrections,
-            400,
-            "bad_request",
-            say(**{PATIENT_NAME: 1}),
-        ),
-        Wrong(
-            "author by the client",
-            "radiologist",
-            "POST",
-            corrections,
-            400,
-            "bad_request",
-            say(author="other"),
-        ),
-        Wrong(
-            "link to another patient's exam",
-            "radiologist",
-            "POST",
-            corrections,
-            404,
-            "not_found",
-            say(kind="link", other={"study_id": foreign, "nodule_id": nodule}),
-        ),
-        Wrong(
-            "impossible size",
-            "radiologist",
-            "POST",
-            corrections,
-            400,
-            "bad_request",
-            {"json": {**sizes, "measurement": {"long_axis_mm": -4.0}}},
-        ),
-        Wrong(
-            "not a number",
-            "radiologist",
-            "POST",
-            corrections,
-            400,
-            "bad_request",
-            {
-                "content": json.dumps({**sizes, "measurement": {"long_axis_mm": float("nan")}}),
-                "headers": {"Content-Type": "application/json"},
-            },
-        ),
-        Wrong(
-            "not JSON",
-            "radiologist",
-            "POST",
-            corrections,
-            400,
-            "not_json",
-            {"content": PATIENT_NAME},
-        ),
-        Wrong("wrong method", "radiologist", "DELETE", here, 405, "method_not_allowed"),
-        Wrong(
-            "unknown filter",
-            "radiologist",
-            "GET",
-            "/api/worklist?outcome=excellent",
-            400,
-            "bad_request",
-        ),
-        Wrong(
-            "made-up page", "radiologist", "GET", "/api/worklist?page=bm9uZQ==", 400, "bad_request"
-        ),
-        Wrong(
-            "another host",
-            "radiologist",
-            "GET",
-            "/api/worklist",
-            400,
-            "bad_host",
-            {"headers": {"Host": "evil.example"}},
-        ),
-        Wrong(
-            "role for oneself",
-            "nurse",
-            "PUT",
-            "/api/users/nina",
-            403,
-            "not_allowed",
-            {"json": {"roles": ["administrator"], "tenants": []}},
-        ),
-    ]
-
-
 async def browsers(console: Console) -> dict[str, httpx.AsyncClient]:
     """Return a browser a role; `plain` is a radiologist's without the CSRF token."""
     found = {"nobody": console.client()}
-    for name, role in (("nina", NURSE), ("otto", OPERATOR), ("rana", RADIOLOGIST)):
+    people = (("nina", NURSE), ("otto", OPERATOR), ("rana", RADIOLOGIST), ("ada", ADMINISTRATOR))
+    for name, role in people:
         found[role] = await console.signed_in(name, await console.add_user(name, role))
     found["plain"] = await console.signed_in("rana", "correct horse rana")
     del found["plain"].headers["X-CSRF-Token"]
+    # A session whose cookie has one character changed.
+    cookie = found[RADIOLOGIST].cookies["lungmesh_session"]
+    changed = ("B" if cookie[0] == "A" else "A") + cookie[1:]
+    found["tamperer"] = console.client(cookies={"lungmesh_session": changed})
     return found
 
 
@@ -283,7 +88,7 @@ async def test_every_wrong_input_is_refused_and_recorded(tmp_path: Path, log: io
         assert '"EventOutcomeIndicator": 4' in log.getvalue().replace("\\", "")
 
 
-async def test_a_replayed_request_meets_a_dead_session(tmp_path: Path) -> None:
+async def test_a_replayed_request_meets_a_dead_session(tmp_path: Path, log: io.StringIO) -> None:
     study = await asyncio.to_thread(made_study, tmp_path)
     async with a_console(tmp_path) as console:
         await console.tell(*study.events)
@@ -304,10 +109,15 @@ async def test_a_replayed_request_meets_a_dead_session(tmp_path: Path) -> None:
         replayed = await console.client().post(path, json=body, headers=sent)
         assert (replayed.status_code, replayed.json()["error"]) == (401, "no_session")
         assert len(console.followup.asked) == 1
+        trail = await console_audit(console)
+        assert (trail[0]["action"], trail[0]["detail"]) == ("correction", "no_session")
+        assert ("correction", "already_said") in {(row["action"], row["detail"]) for row in trail}
+        for secret in (*SECRETS, sent["x-csrf-token"], sent["cookie"].partition("=")[2]):
+            assert secret not in log.getvalue() + json.dumps(trail)
 
 
 async def test_wrong_passwords_are_slowed_down_and_a_disabled_user_is_out(
-    tmp_path: Path,
+    tmp_path: Path, log: io.StringIO
 ) -> None:
     async with a_console(tmp_path, login_failures=3) as console:
         password = await console.add_user("rana", RADIOLOGIST)
@@ -321,6 +131,15 @@ async def test_wrong_passwords_are_slowed_down_and_a_disabled_user_is_out(
         assert int(late.headers["retry-after"]) > 0
         unknown = await browser.post("/api/login", json={"user": "nobody", "password": "x"})
         assert unknown.json()["error"] == "wrong_login", "it does not tell who exists"
+        trail = await console_audit(console)
+        assert [row["detail"] for row in reversed(trail[:5])] == [
+            *["wrong_login"] * 3,
+            "too_many",
+            "wrong_login",
+        ]
+        assert {row["outcome"] for row in trail[:5]} == {"refused"}
+        for secret in (password, "guess 1", "guess 2", "guess 3"):
+            assert secret not in log.getvalue() + json.dumps(trail)
 
         boss = await console.signed_in()
         worker = await console.signed_in("root", "correct horse root")

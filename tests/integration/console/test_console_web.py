@@ -48,7 +48,7 @@ async def test_a_study_is_listed_read_corrected_and_signed(tmp_path: Path, datab
         assert nodule["mean_diameter_mm"] == study.followup.nodules[0].measurement.mean_diameter_mm
         assert len(shown["series"]["slices"]) == 50
         assert shown["series"]["slices"][nodule["slice_index"]] == nodule["slice_sop_instance_uid"]
-        assert shown["report"]["artefacts"] == ["report.en.txt", "report.pdf"]
+        assert shown["report"]["artefacts"] == ["report.en.txt", "report.en.html", "report.pdf"]
 
         said = {
             "correction_id": str(uuid.uuid4()),
@@ -76,6 +76,20 @@ async def test_a_study_is_listed_read_corrected_and_signed(tmp_path: Path, datab
         assert (again.status_code, again.json()["error"]) == (409, "already_signed")
         text = await browser.get(f"{page}/report/report.en.txt")
         assert text.text == "Edition 2"
+        # A report as a page of its own may load and run nothing.
+        written = await browser.get(f"{page}/report/report.en.html?revision=1&edition=2")
+        assert written.headers["content-type"].startswith("text/html")
+        policy = dict(
+            part.partition(" ")[::2]
+            for part in written.headers["content-security-policy"].split("; ")
+        )
+        assert policy["default-src"] == "'none'"
+        assert policy["img-src"] == "data:"
+        assert "sandbox" in policy
+        assert "script-src" not in policy
+        assert "allow-scripts" not in policy["sandbox"]
+        assert written.headers["cache-control"] == "no-store"
+        assert written.headers["x-content-type-options"] == "nosniff"
         assert (await browser.get(page)).json()["row"]["signed_by"] == "admin"
 
         # A newer edition is not signed; the old signature stays in the record.

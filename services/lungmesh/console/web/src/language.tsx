@@ -22,6 +22,11 @@ export class Words {
     return terms[word]?.[this.language === "zh" ? 1 : 0] ?? word.replaceAll("_", " ");
   }
 
+  /** A failed stage and its reason, `stage: reason`. */
+  reason(text: string): string {
+    return text.replace(/^[a-z]+(?=: )/, (stage) => this.term(stage));
+  }
+
   /** Heading of a column that the server names. */
   column(name: string): string {
     return columns[name]?.[this.language === "zh" ? 1 : 0] ?? name.replaceAll("_", " ");

@@ -56,7 +56,7 @@ export function Worklist({ session }: { session: Session }) {
     setRows((now) => merge(now ?? [], row, filter, pages.length === 1));
     const patient = row.patient.slice(0, 8);
     if (row.outcome === "done") setTold(words.say("told_done", patient, row.category || "?"));
-    if (row.outcome === "failed") setTold(words.say("told_failed", patient, row.reason));
+    if (row.outcome === "failed") setTold(words.say("told_failed", patient, words.reason(row.reason)));
   };
   useEffect(() => {
     const events = new EventSource(eventsOf(filter.tenant));
@@ -130,7 +130,9 @@ export function Worklist({ session }: { session: Session }) {
               <th scope="col">{words.say("category")}</th>
               <th scope="col">{words.say("progress")}</th>
               <th scope="col">{words.say("due")}</th>
-              <th scope="col">{words.say("received")}</th>
+              <th scope="col" class="received">
+                {words.say("received")}
+              </th>
               <th scope="col">{words.say("signed")}</th>
             </tr>
           </thead>
@@ -178,7 +180,7 @@ function Row({ row, opens }: { row: StudyRow; opens: boolean }) {
           <span class={`badge ${row.escalation}`}>{words.term(row.escalation)}</span>
         )}
       </td>
-      <td>{words.time(row.received_at)}</td>
+      <td class="received">{words.time(row.received_at)}</td>
       <td>
         {row.signed_by ? (
           <span title={words.time(row.signed_at)}>{row.signed_by}</span>
@@ -199,7 +201,7 @@ function Progress({ row }: { row: StudyRow }) {
   if (row.outcome === "failed") {
     return (
       <span class="fault" title={row.reason}>
-        {words.term("failed")}: {row.reason}
+        {words.term("failed")}: {words.reason(row.reason)}
       </span>
     );
   }
@@ -220,7 +222,7 @@ function Progress({ row }: { row: StudyRow }) {
       <progress max={100} value={done} aria-label={words.say("progress")} />
       <span>
         {words.term(now?.stage)} {now?.state === "retrying" && words.term("retrying")}
-        <small>{now?.detail}</small>
+        <small>{words.term(now?.detail)}</small>
       </span>
     </div>
   );

@@ -126,7 +126,7 @@ export function Guideline({ category }: { category: Category }) {
       {!!category.facts?.length && (
         <p class="faint">
           {category.facts
-            .map((fact) => `${words.term(fact.name)} ${words.term(fact.value)} ${fact.unit ?? ""}`)
+            .map((fact) => `${words.term(fact.name)} ${words.term(fact.value)} ${words.term(fact.unit)}`)
             .join(" · ")}
         </p>
       )}
@@ -139,7 +139,7 @@ export function Guideline({ category }: { category: Category }) {
             "would",
             other.category ?? "?",
             words.term(other.change.name),
-            `${words.term(other.change.value)} ${other.change.unit ?? ""}`.trim(),
+            `${words.term(other.change.value)} ${words.term(other.change.unit)}`.trim(),
           )}
         </p>
       ))}
