@@ -56,6 +56,7 @@ class PriorExam:
     """An earlier exam that this one was compared with.
 
     `method` is how it was laid over this one: affine, deformable or lobes; empty where not told.
+    `still_shown_count` of the resolved nodules are at places where this exam shows something alike.
     `warnings` are codes of what makes the two exams unlike.
     """
 
@@ -67,6 +68,7 @@ class PriorExam:
     method: str
     inverse_error_mm: float
     resolved_count: int
+    still_shown_count: int
     not_evaluable_count: int
     warnings: tuple[str, ...]
 
@@ -273,6 +275,7 @@ class Nodule:
     growth: str
     # What it is to the nodules of the earlier exams; empty where not told.
     outcome: str
+    shown_earlier: bool
     priors: tuple[PriorMatch, ...]
     # Every earlier self, most recent first.
     history: tuple[PastSize, ...]

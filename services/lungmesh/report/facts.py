@@ -265,6 +265,7 @@ def _nodule(
         reader_score=_reader_score(nodule.assessment),
         growth=_GROWTH.get(nodule.tracking.growth, "not_evaluable"),
         outcome=outcome_of(nodule.tracking),
+        shown_earlier=nodule.tracking.shown_earlier,
         priors=tuple(prior_match(prior) for prior in nodule.tracking.priors),
         history=earlier_selves(nodule),
         review=said.review_of(nodule),

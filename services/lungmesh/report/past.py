@@ -55,6 +55,7 @@ def prior_exam(prior: followup_pb2.PriorExam) -> PriorExam:
             "study_id": prior.study_id,
             "resolved": list(prior.resolved_nodule_ids),
             "not_evaluable": list(prior.not_evaluable_nodule_ids),
+            "still_shown": list(prior.still_shown_nodule_ids),
         },
         study_date=prior.study_date,
         interval_days=round(prior.interval_days),
@@ -63,6 +64,7 @@ def prior_exam(prior: followup_pb2.PriorExam) -> PriorExam:
         method=_METHODS.get(prior.method, ""),
         inverse_error_mm=rounded(prior.inverse_error_mm, 1),
         resolved_count=len(prior.resolved_nodule_ids),
+        still_shown_count=len(prior.still_shown_nodule_ids),
         not_evaluable_count=len(prior.not_evaluable_nodule_ids),
         warnings=tuple(prior.warnings),
     )

@@ -72,6 +72,7 @@ def _nodule(nodule: Nodule) -> dict[str, Any]:
         "reader_score": _reader_score(nodule.reader_score),
         "growth": nodule.growth,
         "outcome": nodule.outcome,
+        "shown_earlier": nodule.shown_earlier,
         "tracking_uid": nodule.ids["tracking_uid"],
         "related_uids": nodule.ids["related_uids"],
         "priors": [_flat(asdict(prior)) for prior in nodule.priors],

@@ -108,6 +108,20 @@ def test_a_split_nodule_is_told(second: Content) -> None:
     assert "分裂：结节 3。" in text.report(second, "zh")
 
 
+def test_what_detection_may_have_missed_in_one_exam_is_to_be_checked(exam: Exam) -> None:
+    event = followed(exam.case, 2, 2)
+    event.nodules[0].tracking.shown_earlier = True
+    event.priors[0].still_shown_nodule_ids.extend(event.priors[0].resolved_nodule_ids)
+    content = from_event(event, exam.headers)
+    english, chinese = text.report(content, "en"), text.report(content, "zh")
+    assert english.count("perhaps not new, please check.") == 1
+    assert "1 of its nodules has no counterpart now (at the place of 1 this CT shows" in english
+    assert "Resolved since 1999-01-01: 1 nodule, 1 of them to be checked." in english
+    assert "可能并非新发，请核对" in chinese
+    assert "其中 1 个的位置本次仍可见类似影，不能确定消失，请核对" in chinese
+    assert "后消失：1 个结节，其中 1 个待核对。" in chinese
+
+
 def test_what_a_radiologist_said_stands_with_author_and_time_withdrawn_words_too(
     second: Content,
 ) -> None:
