@@ -296,6 +296,8 @@ def _growth(nodule: Nodule) -> str:
     growth = words(name_of(nodule_pb2.GrowthClass.DESCRIPTOR, nodule.tracking.growth))
     if outcome in (nodule_pb2.MATCH_OUTCOME_SPLIT, nodule_pb2.MATCH_OUTCOME_MERGED):
         return f"{growth}, {name_of(nodule_pb2.MatchOutcome.DESCRIPTOR, outcome)}"
+    if nodule.tracking.shown_earlier:
+        return f"{growth}? seen earlier"
     return growth
 
 

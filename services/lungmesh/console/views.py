@@ -197,7 +197,7 @@ def nodule_view(nodule: Nodule) -> Json:
         "signs": assessment["signs"],
         "risks": assessment["risks"],
         "reader_score": assessment.get("reader_score"),
-        **{name: tracking[name] for name in ("tracking_uid", "growth", "outcome")},
+        **{name: tracking[name] for name in ("tracking_uid", "growth", "outcome", "shown_earlier")},
         **{name: tracking[name] for name in ("priors", "history", "related_uids")},
         "review": review,
     }

@@ -101,6 +101,13 @@ def test_each_row_has_the_change_against_the_exam_before(
     ]
 
 
+def test_a_new_nodule_that_an_earlier_exam_seems_to_show_says_so(
+    exams: list[FollowupUpdated],
+) -> None:
+    exams[2].nodules[0].tracking.shown_earlier = True
+    assert printed(exams)[0][8].endswith("? seen earlier")
+
+
 def test_a_nodule_that_is_gone_says_so_in_the_first_exam_that_tells(
     exams: list[FollowupUpdated],
 ) -> None:

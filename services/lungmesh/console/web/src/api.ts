@@ -108,6 +108,7 @@ export interface Nodule {
   mass_mg?: number;
   score: number;
   growth: string;
+  shown_earlier: boolean;
   outcome?: string;
   categories: Category[];
   history: PastSize[];

@@ -83,6 +83,10 @@ export const texts = {
   by_hand: ["by hand", "手工"],
   detection_score: ["Detection score", "检测得分"],
   course: ["Course", "变化"],
+  shown_earlier: [
+    "An earlier CT shows something alike at this place, where no nodule was found then: perhaps not new, please check.",
+    "既往 CT 在此位置可见类似影，当时未检出：可能并非新发，请核对。",
+  ],
   no_history: ["No earlier size.", "无既往测量。"],
   change: ["Change", "变化"],
   vdt: ["Volume doubling time", "体积倍增时间"],

@@ -62,6 +62,11 @@ function Course({ nodule }: { nodule: Nodule }) {
         {words.say("course")} <span class={`growth ${nodule.growth}`}>{words.term(nodule.growth)}</span>
       </h4>
       {nodule.history.length === 0 && <p class="faint">{words.say("no_history")}</p>}
+      {nodule.shown_earlier && (
+        <p class="fault" role="note">
+          {words.say("shown_earlier")}
+        </p>
+      )}
       <Sparkline nodule={nodule} />
       {last && (
         <dl>
