@@ -319,8 +319,8 @@ class Keeper:
             closed_by=words,
         ):
             reference = await close_revision(self._mesh, row, close)
-        self._intake.metrics.closed.labels(row.tenant, words).inc()
-        log.info("study %s revision %d closed by %s", row.study_id, reference.revision, words)
+            self._intake.metrics.closed.labels(row.tenant, words).inc()
+            log.info("study %s revision %d closed by %s", row.study_id, reference.revision, words)
         return reference
 
     def _unsaved_studies(self) -> set[StudyKey]:

@@ -19,7 +19,9 @@ class IngestMetrics:
     """Every metric of ingest; the unit is in the name."""
 
     def expect(self, tenants: Iterable[str]) -> None:
-        """Begin the counts of ends at 0: an increase from nothing to 1 would not show."""
+        """Begin counts at 0: an increase from nothing to 1 would not show."""
+        for reason in ("called_ae_title", "calling_ae_title", "storage_full"):
+            self.rejected_associations.labels(reason)
         for tenant in tenants:
             for lane in LANES:
                 self.turnaround.labels(tenant, lane)

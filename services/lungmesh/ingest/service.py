@@ -33,6 +33,7 @@ from lungmesh.mesh import Mesh, Service
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.mesh.settings import load
 from lungmesh.mesh.tasks import finish
+from lungmesh.mesh.tls import not_after
 from lungmesh.v1 import ingest_pb2, ingest_pb2_grpc
 from lungmesh.v1.ingest_pb2 import STUDY_STATE_PROCESSING
 
@@ -80,6 +81,9 @@ def build(mesh: Mesh) -> Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(keeper.close)
             dicom_port = scp.start()
+            if settings.dicom_tls:
+                ends = not_after(settings.dicom_tls.certificate)
+                mesh.metrics.certificate.labels("dicom").set(ends)
             stack.push_async_callback(asyncio.to_thread, scp.stop, _ASSOCIATIONS_END_SECONDS)
             stow_port = await stow.start()
             stack.push_async_callback(stow.stop)

@@ -26,6 +26,7 @@ from lungmesh.mesh.service import Mesh, Service
 from lungmesh.mesh.settings import MeshSettings, load
 from lungmesh.mesh.tasks import finish
 from lungmesh.mesh.telemetry import Metrics, start_logging, start_tracing
+from lungmesh.mesh.tls import not_after
 
 # By name: as a program this module is called __main__.
 log = logging.getLogger("lungmesh.mesh.serve")
@@ -94,6 +95,9 @@ class Process:
             address = f"{settings.grpc_host}:{settings.grpc_port}"
             grpc_port = await self._grpc.start(address, service.register, settings.tls)
             stack.push_async_callback(self._grpc.close, _DRAIN_SECONDS)
+            if settings.tls:
+                ends = not_after(settings.tls.certificate)
+                self._metrics.certificate.labels("services").set(ends)
             chassis.start_relay()
             ports: dict[str, int] = {}
             if service.lifespan is not None:

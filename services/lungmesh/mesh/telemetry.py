@@ -128,6 +128,13 @@ class Metrics:
             stage,
             registry=self.registry,
         )
+        # End of each certificate that this process shows, as it read it at its start.
+        self.certificate = Gauge(
+            "lungmesh_certificate_not_after_seconds",
+            "When a certificate of this process ends, seconds since 1970",
+            ("certificate",),
+            registry=self.registry,
+        )
         # gRPC calls by their status.
         self.calls = Counter(
             "lungmesh_grpc_calls", "gRPC calls", ("method", "status"), registry=self.registry

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography import x509
 
 from lungmesh.mesh.errors import SettingsError
 from lungmesh.mesh.settings import TlsSettings
@@ -61,6 +62,18 @@ def listener_context(tls: TlsSettings) -> ssl.SSLContext:
             f"the TLS files {tls.certificate}, {tls.key}, {tls.authority} cannot be used: {error}"
         ) from error
     return context
+
+
+def not_after(certificate: Path) -> float:
+    """Return when a certificate ends, seconds since 1970; of a chain its first one.
+
+    Raises SettingsError for a file that is no certificate.
+    """
+    try:
+        first = x509.load_pem_x509_certificates(_read(certificate))[0]
+    except ValueError as error:
+        raise SettingsError(f"the TLS file {certificate} holds no certificate") from error
+    return first.not_valid_after_utc.timestamp()
 
 
 class _LateHandshake(ssl.SSLContext):

@@ -36,6 +36,10 @@ class ScanMetrics:
             buckets=(0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 5),
             registry=registry,
         )
+        # Scans by what the quality rules said: read, refused.
+        self._scans = Counter(
+            "lungmesh_scans", "Scans judged", ("tenant", "verdict"), registry=registry
+        )
         # Findings of the quality rules; severity refuse means that the scan was not read.
         self._findings = Counter(
             "lungmesh_scan_quality_findings",
@@ -46,11 +50,22 @@ class ScanMetrics:
 
     def measured(self, tenant: str, lung_hu: float, noise_hu: float, slice_mm: float) -> None:
         """Count a scan that is read."""
+        self._judged(tenant, "read")
         self._lung_hu.labels(tenant).observe(lung_hu)
         self._noise_hu.labels(tenant).observe(noise_hu)
         self._slice_mm.labels(tenant).observe(slice_mm)
 
-    def judged(self, tenant: str, findings: Iterable[Finding]) -> None:
-        """Count findings."""
+    def found(self, tenant: str, findings: Iterable[Finding]) -> None:
+        """Count what the rules say of a scan that is read."""
         for one in findings:
             self._findings.labels(tenant, one.code, one.severity.name.lower()).inc()
+
+    def refused(self, tenant: str, findings: Iterable[Finding]) -> None:
+        """Count a scan that is not read."""
+        self._judged(tenant, "refused")
+        self.found(tenant, findings)
+
+    def _judged(self, tenant: str, verdict: str) -> None:
+        # Both counts begin together: a share of nothing would not show.
+        for one in ("read", "refused"):
+            self._scans.labels(tenant, one).inc(one == verdict)

@@ -89,7 +89,7 @@ class PreprocessStage(Stage):
         study = event.study
         lung_hu = float(np.median(coarse.hu[lung_labels > 0]))
         self._metrics.measured(study.tenant, lung_hu, noise_hu, stack.grid.spacing[2])
-        self._metrics.judged(study.tenant, findings)
+        self._metrics.found(study.tenant, findings)
         prefix = f"{study.tenant}/{study.study_id}/r{study.revision}/{self.name}"
         volume = volume_pb2.Volume(
             series_instance_uid=choice.chosen.series_instance_uid,
@@ -128,7 +128,7 @@ class PreprocessStage(Stage):
         try:
             refuse_if_any(findings)
         except BadInput:
-            self._metrics.judged(study.tenant, findings)
+            self._metrics.refused(study.tenant, findings)
             raise
 
 

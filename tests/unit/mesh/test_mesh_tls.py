@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from lungmesh.mesh.errors import SettingsError
 from lungmesh.mesh.server import GrpcServer
 from lungmesh.mesh.settings import MeshSettings, TlsSettings
 from lungmesh.mesh.telemetry import Metrics
-from lungmesh.mesh.tls import open_channel
+from lungmesh.mesh.tls import not_after, open_channel
 from tests.support.certificates import Authority
 
 
@@ -86,3 +87,12 @@ def test_the_files_come_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     tls = MeshSettings().tls
     assert tls is not None
     assert tls.key == Path("/a.key")
+
+
+def test_a_certificates_end_is_known(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ends = not_after(authority.identity("service").certificate)
+    assert abs(ends - time.time() - 86400) < 120
+    (tmp_path / "no.crt").write_text("no certificate")
+    with pytest.raises(SettingsError, match="holds no certificate"):
+        not_after(tmp_path / "no.crt")
