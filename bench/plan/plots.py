@@ -32,6 +32,8 @@ def day(path: Path, name: str, found: Outcome, goals: Mapping[str, float]) -> No
         xscale="log",
         ylim=(0, 101),
     )
+    axes.set_xticks([20, 30, 60, 120, 300, 600], ["20", "30", "60", "120", "300", "600"])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
@@ -48,6 +50,6 @@ def growth(path: Path, rows: Sequence[tuple[int, float, float]]) -> None:
     other = axes.twinx()
     other.plot(nodes, high, marker="s", color=_COLOURS["stat"], label="routine, 95 %")
     other.set(ylabel="seconds", ylim=(0, None))
-    figure.legend(loc="upper left", bbox_to_anchor=(0.12, 0.88))
+    figure.legend(loc="lower right", bbox_to_anchor=(0.88, 0.15))
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -60,6 +60,11 @@ class EventHandler:
         self._results = results
         self._parked = parked
         self._metrics = metrics
+        # Looking a metric up by its labels costs as much as counting.
+        self._overdue = metrics.overdue.labels(stage.name)
+        self._in_flight = metrics.in_flight.labels(stage.name)
+        self._handler_seconds = metrics.handler_seconds.labels(stage.name)
+        self._bytes_out = metrics.event_bytes.labels(stage.name, "out")
         self._tracer = tracer
         self._starts = Starts(blobs, stage.name)
         self._given_up: list[threading.Thread] = []
@@ -67,7 +72,7 @@ class EventHandler:
     def overdue(self) -> int:
         """Count of handlers that were given up at their deadline and still run."""
         self._given_up = [thread for thread in self._given_up if thread.is_alive()]
-        self._metrics.overdue.labels(self.stage.name).set(len(self._given_up))
+        self._overdue.set(len(self._given_up))
         return len(self._given_up)
 
     async def handle(self, event: Event, attempt: int) -> float | None:
@@ -138,19 +143,19 @@ class EventHandler:
         if self.stage.visible:
             await self._starts.begin(event)
         started = time.perf_counter()
-        with self._metrics.in_flight.labels(stage).track_inprogress():
+        with self._in_flight.track_inprogress():
             try:
                 messages = await run_stage(self.stage, event.message, context)
             finally:
                 seconds = time.perf_counter() - started
-                self._metrics.handler_seconds.labels(stage).observe(seconds, exemplar())
+                self._handler_seconds.observe(seconds, exemplar())
                 if context._thread is not None and context._thread.is_alive():
                     self._given_up.append(context._thread)
                 if self.stage.visible:
                     await self._starts.end(event)
         outputs = name_outputs(self.stage, event, messages)
         size = sum(message.ByteSize() for message in messages)
-        self._metrics.event_bytes.labels(stage, "out").inc(size)
+        self._bytes_out.inc(size)
         await self._results.keep(self.stage, event, outputs, context)
         progress.tell(events_pb2.STAGE_STATE_DONE, 1.0, seconds=seconds)
         self._count(event, "handled")

@@ -53,6 +53,8 @@ class StageRunner:
         self._draining = False
         self._look_again: asyncio.TimerHandle | None = None
         metrics.places.labels(self.stage.name).set(self.stage.concurrency)
+        self._queued = metrics.queued.labels(self.stage.name)
+        self._bytes_in = metrics.event_bytes.labels(self.stage.name, "in")
         metrics.expect(self.stage.name)
 
     @property
@@ -117,7 +119,7 @@ class StageRunner:
         if self._draining:
             return  # not done, so not committed: they come again
         for record in records:
-            self._metrics.event_bytes.labels(self.stage.name, "in").inc(len(record.value))
+            self._bytes_in.inc(len(record.value))
             try:
                 event = envelope.decode(record, self.stage.consumes)
             except BadInput as error:
@@ -188,7 +190,7 @@ class StageRunner:
             if pending is None:
                 break
             self._spawn(self._work(pending))
-        self._metrics.queued.labels(self.stage.name).set(len(self._queue))
+        self._queued.set(len(self._queue))
         if len(self._queue) and self._handler.overdue() and not self._draining:
             # The end of an overrun handler tells nobody: look again.
             if self._look_again is not None:
