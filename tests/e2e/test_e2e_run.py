@@ -27,6 +27,8 @@ FILES = {
     "report.zh.txt",
     "report.en.txt",
     "report.pdf",
+    "report.zh.html",
+    "report.en.html",
     "sr.dcm",
     "seg.dcm",
     "gsps.dcm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -46,11 +47,48 @@ def style(size: float, bold: bool = False, zh: bool = False, **more: Any) -> Par
     )
 
 
+# What no line break may cut in Chinese text: a sign with the marks beside it that may not begin or
+# end a line, a word, a number with its unit.
+_PIECE = re.compile(
+    r"[（【《“‘]*"
+    r"(?:[^\s\u2e80-\u9fff\uff00-\uffef“”‘’]+(?: (?:mm³?|%|HU|mg|ml|kVp|mGy)(?![A-Za-z])[).]*)?|\S)"
+    r"[，。；：、）】》？！”’]*\s*"
+)
+
+
+class Hanzi(Paragraph):  # type: ignore[misc]
+    """A Chinese paragraph; ReportLab's own breaks cut words and begin lines with a comma."""
+
+    def breakLinesCJK(self, maxWidths: list[float]) -> Any:
+        """Return the lines, for the widths that the frame gives (points)."""
+        if not self.frags or getattr(self, "_splitpara", False):
+            return super().breakLinesCJK(maxWidths)
+        # An entity such as &gt; stands in a fragment of its own; all look the same.
+        fragment, text = self.frags[0], "".join(fragment.text for fragment in self.frags)
+        name, size = fragment.fontName, fragment.fontSize
+        lines: list[tuple[float, list[str]]] = []
+        line = ""
+
+        def left(text: str) -> float:
+            """Return the room that a text leaves on the line to come."""
+            width = maxWidths[min(len(lines), len(maxWidths) - 1)]
+            return float(width - pdfmetrics.stringWidth(text.rstrip(), name, size))
+
+        for piece in _PIECE.findall(text):
+            for part in [piece] if left(piece) >= 0 else piece:
+                if line and left(line + part) < 0:
+                    lines.append((left(line), [line.rstrip()]))
+                    line = ""
+                line += part
+        lines.append((left(line), [line.rstrip()]))
+        return fragment.clone(kind=0, lines=lines, ascent=size, descent=-0.2 * size)
+
+
 def both(phrase: Phrase, size: float, **more: Any) -> list[Flowable]:
     """Return a phrase as two paragraphs, English above Chinese."""
     return [
         Paragraph(escape(phrase.en), style(size, **more)),
-        Paragraph(escape(phrase.zh), style(size, zh=True, **more)),
+        Hanzi(escape(phrase.zh), style(size, zh=True, **more)),
     ]
 
 
