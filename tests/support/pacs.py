@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -99,12 +99,17 @@ def scp(running_scp: Scp) -> Scp:
     return running_scp
 
 
+def found(name: str) -> str | None:
+    """Return the path of a system program; None where it is absent."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin")
+
+
 def program(name: str) -> str:
     """Return the path of a system program; skip where it is absent."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
-    if found is None:
+    path = found(name)
+    if path is None:
         pytest.skip(f"{name} is not installed")
-    return found
+    return path
 
 
 @contextlib.contextmanager
@@ -133,16 +138,17 @@ class Orthanc:
     dicom_port: int
     http_port: int
 
-    def instances(self) -> list[dict[str, str]]:
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> Any:
+        """Return what its REST API answers."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}/{path}", body, method=method
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return json.loads(answer.read() or b"null")
+
+    def instances(self) -> list[dict[str, Any]]:
         """Return the main tags of every stored instance, with its patient's."""
-        base = f"http://127.0.0.1:{self.http_port}/instances"
-        with urllib.request.urlopen(base, timeout=10) as answer:
-            names = json.load(answer)
-        found = []
-        for name in names:
-            with urllib.request.urlopen(f"{base}/{name}/simplified-tags", timeout=10) as answer:  # noqa: S310
-                found.append(json.load(answer))
-        return found
+        return [self.ask(f"instances/{name}/simplified-tags") for name in self.ask("instances")]
 
 
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

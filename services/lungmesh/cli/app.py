@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 import sys
@@ -11,12 +12,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from lungmesh.cli.app_followup import correct_app
+from lungmesh.cli.app_followup import Tenant, correct_app
 from lungmesh.cli.app_followup import register as register_followup
 from lungmesh.cli.exits import MEANINGS, CommandError, Exit
 from lungmesh.cli.options import AsJson, Data
 from lungmesh.cli.show import choose_show
 from lungmesh.embedded.layout import DEFAULT_DATA
+from lungmesh.embedded.state import TENANT
 from lungmesh.mesh.errors import BadInput, MeshError
 
 _EXITS = "; ".join(f"{status.value} {meaning}" for status, meaning in MEANINGS.items())
@@ -28,12 +30,33 @@ app = typer.Typer(
     help=f"Reads chest CT for lung nodules. Exit statuses: {_EXITS}.",
 )
 dlq_app = typer.Typer(no_args_is_help=True, help="Events that a stage gave up, and the way back.")
+deliveries_app = typer.Typer(
+    no_args_is_help=True,
+    help="Reports on their way to PACS, EHR and RIS, and dead letters of these.",
+)
 models_app = typer.Typer(no_args_is_help=True, help="The networks that Triton serves.")
 app.add_typer(dlq_app, name="dlq")
+app.add_typer(deliveries_app, name="deliveries")
 app.add_typer(models_app, name="models")
 app.add_typer(correct_app, name="correct")
 
 Limit = Annotated[float, typer.Option(help="Longest time for one study, in seconds.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"lungmesh {importlib.metadata.version('lungmesh')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    # No docstring: it would replace the help text of the app.
+    pass
 
 
 @app.command()
@@ -177,6 +200,37 @@ def dlq_replay(
     from lungmesh.cli.dlq import replay_letters
 
     replay_letters(data, stage, event_id, choose_show(as_json))
+
+
+@deliveries_app.command("list")
+def deliveries_list(
+    tenant: Tenant = TENANT,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="At most so many dead letters.")
+    ] = 100,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """List destinations with what waits for each, and what each refused."""
+    from lungmesh.cli.deliveries import list_deliveries
+
+    list_deliveries(data, tenant, limit, choose_show(as_json))
+
+
+@deliveries_app.command("replay")
+def deliveries_replay(
+    destination: Annotated[str, typer.Argument(help="Name of the destination.")],
+    study: Annotated[
+        str, typer.Option(help="Only this study (its id); its newest report in any case.")
+    ] = "",
+    tenant: Tenant = TENANT,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Send the dead letters of a destination on their way again."""
+    from lungmesh.cli.deliveries import replay_deliveries
+
+    replay_deliveries(data, tenant, destination, study, choose_show(as_json))
 
 
 @models_app.command("list")

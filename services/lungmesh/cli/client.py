@@ -18,6 +18,14 @@ from lungmesh.v1.console_pb2 import (
     WatchStudiesRequest,
 )
 from lungmesh.v1.console_pb2_grpc import ConsoleServiceStub
+from lungmesh.v1.delivery_pb2 import (
+    Delivery,
+    Destination,
+    ListDeliveriesRequest,
+    ListDestinationsRequest,
+    ReplayDeliveriesRequest,
+)
+from lungmesh.v1.delivery_pb2_grpc import DeliveryServiceStub
 from lungmesh.v1.events_pb2 import STAGE_STATE_DONE
 from lungmesh.v1.followup_pb2 import (
     Correction,
@@ -196,6 +204,27 @@ class MeshClient:
                 request, timeout=_CALL_SECONDS
             )
         return answer
+
+    def destinations(self, tenant: str) -> Sequence[Destination]:
+        """Return a tenant's destinations and how each does."""
+        request = ListDestinationsRequest(tenants=[tenant])
+        with self._channel("delivery") as channel:
+            answer = DeliveryServiceStub(channel).ListDestinations(request, timeout=_CALL_SECONDS)
+        found: Sequence[Destination] = answer.destinations
+        return found
+
+    def deliveries(self, request: ListDeliveriesRequest) -> Sequence[Delivery]:
+        """Return reports on their way to destinations."""
+        with self._channel("delivery") as channel:
+            answer = DeliveryServiceStub(channel).ListDeliveries(request, timeout=_CALL_SECONDS)
+        found: Sequence[Delivery] = answer.deliveries
+        return found
+
+    def replay_deliveries(self, request: ReplayDeliveriesRequest) -> int:
+        """Send dead letters again and return how many."""
+        with self._channel("delivery") as channel:
+            answer = DeliveryServiceStub(channel).ReplayDeliveries(request, timeout=_CALL_SECONDS)
+        return int(answer.replayed)
 
     @contextmanager
     def _channel(self, service: str) -> Iterator[grpc.Channel]:

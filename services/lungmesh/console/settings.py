@@ -59,6 +59,9 @@ class ConsoleSettings(BaseSettings):
     followup_seconds: float = Field(
         120.0, gt=0, description="longest wait for a patient's timeline to be computed again"
     )
+    delivery: str = Field(
+        "", description="host:port of the delivery service's gRPC, which tells of destinations"
+    )
     first_password_file: Path | None = Field(
         None, description="file that gets the first user's password (0600)"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lungmesh.delivery.store import DestinationRow, ItemRow
+from lungmesh.delivery.tables import DestinationRow, ItemRow
 from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_COMMITTED,
     DELIVERY_STATE_REFUSED,

@@ -24,7 +24,8 @@ from lungmesh.delivery.metrics import Counts
 from lungmesh.delivery.parcel import Parcel, Sender, Standing
 from lungmesh.delivery.restoring import Restorer
 from lungmesh.delivery.settings import DeliverySettings, Destination, DicomDestination
-from lungmesh.delivery.store import ItemRow, Rule
+from lungmesh.delivery.store import Rule
+from lungmesh.delivery.tables import ItemRow
 from lungmesh.delivery.telling import Teller
 from lungmesh.mesh import Mesh, MeshError, Refused, Unavailable
 from lungmesh.mesh.db import READS_ONLY

@@ -14,7 +14,9 @@ from sqlalchemy import select
 from lungmesh.delivery import figures, store
 from lungmesh.delivery.sending import receipt_of
 from lungmesh.delivery.settings import Destination as Setting
-from lungmesh.delivery.store import ItemRow, Rule
+from lungmesh.delivery.store import Rule
+from lungmesh.delivery.tables import ItemRow
+from lungmesh.delivery.telling import delivery_id
 from lungmesh.mesh import Mesh
 from lungmesh.mesh.db import READS_ONLY
 from lungmesh.v1 import delivery_pb2, delivery_pb2_grpc
@@ -95,11 +97,11 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
     async def ReplayDeliveries(
         self, request: delivery_pb2.ReplayDeliveriesRequest, context: grpc.aio.ServicerContext
     ) -> delivery_pb2.ReplayDeliveriesResponse:
-        """Put dead letters on their way again; of a named study also what went before."""
-        chosen = store.replayable(request.tenant, request.destination, request.study_id)
+        """Put dead letters on their way again; of a named study without one, what went last."""
+        chosen = (request.tenant, request.destination, request.study_id)
         blobs = self._mesh.blobs
         async with self._mesh.sessions() as session, session.begin():
-            rows = (await session.scalars(select(ItemRow).where(chosen).with_for_update())).all()
+            rows = await store.to_replay(session, *chosen)
             for row in rows:
                 await asyncio.to_thread(blobs.delete, receipt_of(row))
                 store.send_again(row, time.time())
@@ -128,6 +130,7 @@ def _delivery(row: ItemRow) -> delivery_pb2.Delivery:
         next_try_at=_time(row.due_at or 0.0),
         sent_at=_time(row.sent_at),
         last_error=row.error,
+        delivery_id=delivery_id(row),
     )
 
 

@@ -1,4 +1,4 @@
-"""The service's own tables: what goes to which destination, and how each destination does.
+"""What is sent when: the service's tables, read and written.
 
 `due_at` says when something is to be done for an item; None means nothing. An item is worked on by
 whoever claimed it, until the lease ends; a newer edition waits while an older one is under way.
@@ -7,15 +7,12 @@ Times are seconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Index,
-    LargeBinary,
-    and_,
     func,
     or_,
     select,
@@ -24,89 +21,20 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
+from sqlalchemy.orm import aliased
 
+from lungmesh.delivery.tables import DestinationRow, ItemRow, SignatureRow
 from lungmesh.mesh.telemetry import trace_headers
 from lungmesh.v1.console_pb2 import StudySigned
 from lungmesh.v1.delivery_pb2 import (
+    DELIVERY_STATE_COMMITTED,
     DELIVERY_STATE_REFUSED,
+    DELIVERY_STATE_SENT,
     DELIVERY_STATE_SUPERSEDED,
     DELIVERY_STATE_UNSIGNED,
     DELIVERY_STATE_WAITING,
 )
 from lungmesh.v1.report_pb2 import ReportReady
-
-
-class DeliveryBase(DeclarativeBase):
-    """Tables of the delivery service."""
-
-
-class ItemRow(DeliveryBase):
-    """One edition of a study's report for one destination."""
-
-    __tablename__ = "delivery_item"
-    __table_args__ = (
-        Index("delivery_item_due", "tenant", "destination", "due_at"),
-        Index("delivery_item_state", "tenant", "destination", "state", "since"),
-        Index("delivery_item_study", "tenant", "study_id"),
-        Index("delivery_item_since", "tenant", "since"),
-        Index("delivery_item_transaction", "transaction_uid"),
-    )
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    destination: Mapped[str] = mapped_column(primary_key=True)
-    study_id: Mapped[str] = mapped_column(primary_key=True)
-    revision: Mapped[int] = mapped_column(primary_key=True)
-    edition: Mapped[int] = mapped_column(primary_key=True)
-    # A number of Priority: the smallest goes first.
-    priority: Mapped[int]
-    # A number of DeliveryState.
-    state: Mapped[int]
-    attempts: Mapped[int] = mapped_column(default=0)
-    # Of its first coming, its signature or its replay: the age limit counts from here.
-    since: Mapped[float]
-    due_at: Mapped[float | None]
-    claimed_by: Mapped[str] = mapped_column(default="")
-    claimed_until: Mapped[float] = mapped_column(default=0.0)
-    sent_at: Mapped[float] = mapped_column(default=0.0)
-    error: Mapped[str] = mapped_column(default="")
-    # The storage commitment that is asked for; empty where none is.
-    transaction_uid: Mapped[str] = mapped_column(default="")
-    # W3C trace context of the event that brought it.
-    traceparent: Mapped[str] = mapped_column(default="")
-    # ReportReady, serialized.
-    event: Mapped[bytes] = mapped_column(LargeBinary)
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Its place among the editions of the study."""
-        return self.revision, self.edition
-
-
-class DestinationRow(DeliveryBase):
-    """How a destination does; while it fails, one item at a time tries it."""
-
-    __tablename__ = "delivery_destination"
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(primary_key=True)
-    # Passing failures in a row, since when, and when the next try may be.
-    failures: Mapped[int] = mapped_column(default=0)
-    down_since: Mapped[float] = mapped_column(default=0.0)
-    resume_at: Mapped[float] = mapped_column(default=0.0)
-    # Until when the try that is under way counts.
-    probe_until: Mapped[float] = mapped_column(default=0.0)
-    error: Mapped[str] = mapped_column(default="")
-    last_sent_at: Mapped[float] = mapped_column(default=0.0)
-
-
-class SignatureRow(DeliveryBase):
-    """A signature on an edition; it may come before the edition's report."""
-
-    __tablename__ = "delivery_signature"
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    study_id: Mapped[str] = mapped_column(primary_key=True)
-    revision: Mapped[int] = mapped_column(primary_key=True)
-    edition: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[float]
 
 
 @dataclass(frozen=True)
@@ -381,13 +309,20 @@ async def by_transaction(session: AsyncSession, transaction_uid: str) -> ItemRow
     return found
 
 
-def replayable(tenant: str, destination: str, study_id: str) -> ColumnElement[bool]:
-    """Return which items a replay takes: dead letters; of a named study those that went, too."""
-    condition: ColumnElement[bool] = ItemRow.state == DELIVERY_STATE_REFUSED
+async def to_replay(
+    session: AsyncSession, tenant: str, destination: str, study_id: str
+) -> Sequence[ItemRow]:
+    """Return a destination's dead letters, held; of a study without one, its newest that went."""
+    asked = select(ItemRow).where(ItemRow.tenant == tenant, ItemRow.destination == destination)
     if study_id:
-        gone = ItemRow.state.notin_((DELIVERY_STATE_UNSIGNED, DELIVERY_STATE_SUPERSEDED))
-        condition = and_(ItemRow.study_id == study_id, gone)
-    return and_(ItemRow.tenant == tenant, ItemRow.destination == destination, condition)
+        asked = asked.where(ItemRow.study_id == study_id)
+    asked = asked.with_for_update()
+    dead = (await session.scalars(asked.where(ItemRow.state == DELIVERY_STATE_REFUSED))).all()
+    if dead or not study_id:
+        return dead
+    gone = asked.where(ItemRow.state.in_((DELIVERY_STATE_SENT, DELIVERY_STATE_COMMITTED)))
+    newest = gone.order_by(ItemRow.revision.desc(), ItemRow.edition.desc()).limit(1)
+    return (await session.scalars(newest)).all()
 
 
 def send_again(row: ItemRow, now: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lungmesh.delivery.store import ItemRow
+from lungmesh.delivery.tables import ItemRow
 from lungmesh.mesh import Mesh, Refused, Unavailable
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.v1.events_pb2 import (
@@ -64,10 +64,15 @@ class Teller:
             kind=FAILURE_KIND_REFUSED if refused else FAILURE_KIND_UNAVAILABLE,
             error_class=type(error).__name__,
             reason=f"{row.destination}: {error}",
-            event_id=_id(row, "item"),
+            event_id=delivery_id(row),
         )
         event.at.GetCurrentTime()
         await self._mesh.emit(session, event, _id(row, "refused", row.since))
+
+
+def delivery_id(row: ItemRow) -> str:
+    """Return the name of a delivery, by which operators speak of it."""
+    return _id(row, "item")
 
 
 def _id(row: ItemRow, *what: object) -> str:

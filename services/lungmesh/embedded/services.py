@@ -116,5 +116,8 @@ def _own_settings(name: str, layout: Layout, ports: Ports) -> dict[str, str]:
             "LUNGMESH_CONSOLE__FIRST_TENANTS": json.dumps([TENANT]),
             # A console alone still shows what it has; corrections then say who is away.
             "LUNGMESH_CONSOLE__FOLLOWUP": f"127.0.0.1:{ports.grpc.get('followup', 0)}",
+            "LUNGMESH_CONSOLE__DELIVERY": f"127.0.0.1:{ports.grpc['delivery']}"
+            if "delivery" in ports.grpc
+            else "",
         }
     return {}

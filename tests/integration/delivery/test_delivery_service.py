@@ -4,141 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager
+import os
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
-import grpc
-import pytest
-from google.protobuf.message import Message
+from typer.testing import CliRunner
 
-from lungmesh.mesh.ids import deterministic_id
-from lungmesh.v1 import delivery_pb2
+from lungmesh.cli import app
+from lungmesh.embedded.layout import Layout
+from lungmesh.embedded.state import MeshState, started_at
 from lungmesh.v1.console_pb2 import StudySigned
 from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_REFUSED,
     DELIVERY_STATE_SENT,
     DELIVERY_STATE_WAITING,
-    ListDeliveriesRequest,
-    ListDestinationsRequest,
     ReplayDeliveriesRequest,
 )
-from lungmesh.v1.delivery_pb2_grpc import DeliveryServiceStub
 from lungmesh.v1.events_pb2 import FAILURE_KIND_REFUSED, StudyFailed
-from lungmesh.v1.report_pb2 import ReportDelivered, ReportReady
+from lungmesh.v1.report_pb2 import ReportReady
 from tests.support.broker import Broker, free_port
-from tests.support.chassis import ServiceProcess, Tap, metric, tap, until
-from tests.support.delivery import Ehr, Ris, receiving, serving, written
+from tests.support.chassis import ServiceProcess, metric, tap, until
+from tests.support.delivering import (
+    DELIVERED,
+    FAILED,
+    TENANT,
+    TOKEN,
+    ask,
+    copy,
+    delivered,
+    delivering,
+    dicom,
+    mllp,
+    place_of,
+    process,
+    states,
+)
+from tests.support.delivery import Ehr, Ris, receiving, serving
 from tests.support.pacs import Scp, identities_of, listening
-from tests.support.report import made_up_case
-
-TOKEN = "service-token"
-TENANT = "hospital"
-DELIVERED, FAILED = "report.delivered.routine", "study.failed.routine"
-
-
-def dicom(port: int, name: str = "pacs", **more: object) -> dict[str, object]:
-    facts = {"kind": "dicom", "name": name, "tenant": TENANT, "host": "127.0.0.1", "port": port}
-    return {**facts, "ae_title": "PACS", "objects": ["sr", "seg"], **more}
-
-
-def process(
-    broker: Broker,
-    folder: Path,
-    blobs: Path,
-    ingest: str,
-    *destinations: Mapping[str, object],
-    replica: str = "",
-    **more: str,
-) -> ServiceProcess:
-    """Return the service, quick to try again."""
-    return ServiceProcess(
-        "lungmesh.mesh.serve",
-        "delivery",
-        folder,
-        broker.bootstrap,
-        replica,
-        LUNGMESH_BLOBS_URL=f"file://{blobs}/blobs",
-        LUNGMESH_DELIVERY__DESTINATIONS=json.dumps(destinations),
-        LUNGMESH_DELIVERY__INGEST=ingest,
-        LUNGMESH_DELIVERY__RESTORE_TOKEN=TOKEN,
-        LUNGMESH_DELIVERY__FIRST_BACKOFF_SECONDS="0.2",
-        LUNGMESH_DELIVERY__MOST_BACKOFF_SECONDS="1",
-        LUNGMESH_DELIVERY__COUNT_SECONDS="0.5",
-        **more,
-    )
-
-
-@asynccontextmanager
-async def delivering(
-    broker: Broker,
-    folder: Path,
-    blobs: Path,
-    report: ReportReady,
-    *destinations: Mapping[str, object],
-    **more: str,
-) -> AsyncIterator[tuple[ServiceProcess, Tap]]:
-    """Run the service with an ingest that restores the report's patient; yields it and a tap."""
-    async with identities_of(report.study.patient, TOKEN) as (address, _):
-        service = process(broker, folder, blobs, address, *destinations, **more)
-        try:
-            await service.start(120)
-            async with tap(broker.bootstrap, DELIVERED, FAILED) as line:
-                yield service, line
-        finally:
-            service.kill()
-
-
-def delivered(line: Tap, name: str) -> list[str]:
-    """Return the studies that a destination confirmed."""
-    events = [ReportDelivered.FromString(record.value) for record in line.of(DELIVERED)]
-    return [event.study.study_id for event in events if event.destination == name]
-
-
-async def ask(service: ServiceProcess, method: str, request: Message) -> Message:
-    """Call the service's API."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.ports['grpc']}") as channel:
-        answer: Message = await getattr(DeliveryServiceStub(channel), method)(request)
-        return answer
-
-
-async def states(service: ServiceProcess, name: str) -> dict[str, delivery_pb2.Delivery]:
-    """Return a destination's deliveries by study."""
-    request = ListDeliveriesRequest(tenants=[TENANT], destination=name)
-    answer = await ask(service, "ListDeliveries", request)
-    return {one.study_id: one for one in answer.deliveries}  # type: ignore[attr-defined]
-
-
-async def place_of(service: ServiceProcess, name: str) -> delivery_pb2.Destination:
-    """Return a destination as operators see it."""
-    answer = await ask(service, "ListDestinations", ListDestinationsRequest(tenants=[TENANT]))
-    found: list[delivery_pb2.Destination] = list(answer.destinations)  # type: ignore[attr-defined]
-    return next(one for one in found if one.name == name)
-
-
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the report lies that every service here sends."""
-    return tmp_path_factory.mktemp("reports")
-
-
-@pytest.fixture(scope="module")
-def report(reports: Path) -> ReportReady:
-    return asyncio.run(written(made_up_case(reports)))
-
-
-def copy(report: ReportReady, name: object, edition: int = 1) -> ReportReady:
-    """Return the same files as the report of another study of the patient."""
-    made = ReportReady()
-    made.CopyFrom(report)
-    made.study.study_id = deterministic_id("copy", name)
-    made.edition = edition
-    return made
-
-
-def mllp(ris: Ris, name: str, **more: object) -> dict[str, object]:
-    facts = {"kind": "mllp", "name": name, "tenant": TENANT, "host": "127.0.0.1"}
-    return {**facts, "port": ris.port, **more}
 
 
 async def test_a_destination_that_is_down_delays_nobody_and_loses_nothing(
@@ -229,6 +132,17 @@ async def test_killed_amid_a_send_it_repeats_the_very_same_message(
     assert sorted(delivered(line, "ris")) == ids
 
 
+def commands(service: ServiceProcess, data: Path, *words: str) -> dict[str, Any]:
+    """Run `lungmesh deliveries …` and return the rows of each table."""
+    own, ports = os.getpid(), {"delivery": service.ports}
+    MeshState("up", own, started_at(own), "", ports, {}).write(Layout(data).state_file)
+    options = ["--tenant", TENANT, "--data", str(data), "--json"]
+    ended = CliRunner().invoke(app, ["deliveries", *words, *options])
+    assert ended.exception is None, ended.exception
+    said = [json.loads(line) for line in ended.stdout.splitlines()]
+    return {item["event"]: item.get("rows") for item in said}
+
+
 async def test_signatures_corrections_dead_letters_and_replay(
     broker: Broker, reports: Path, report: ReportReady, tmp_path: Path
 ) -> None:
@@ -260,12 +174,14 @@ async def test_signatures_corrections_dead_letters_and_replay(
             assert (await states(service, "pacs"))[study].state == DELIVERY_STATE_REFUSED
             assert (await place_of(service, "pacs")).refused == 1
 
+            told = await asyncio.to_thread(commands, service, tmp_path, "list")
+            (place,) = [row for row in told["destinations"] if row["destination"] == "pacs"]
+            assert (place["kind"], place["dead"]) == ("dicom", 1)
+            assert [row["study_id"] for row in told["deliveries"]] == [study]
             scp.statuses = [0]
-            replay = ReplayDeliveriesRequest(tenant=TENANT, destination="pacs")
-            answer = await ask(service, "ReplayDeliveries", replay)
-            assert answer.replayed == 1  # type: ignore[attr-defined]
+            await asyncio.to_thread(commands, service, tmp_path, "replay", "pacs")
             await until(lambda: delivered(line, "pacs") == [study], 60, "the replay arrives")
-            replay.study_id = study
+            replay = ReplayDeliveriesRequest(tenant=TENANT, destination="pacs", study_id=study)
             await ask(service, "ReplayDeliveries", replay)
             await until(lambda: len(scp.received) == 2, 60, "a named study goes again")
 

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from lungmesh.delivery import figures, store
 from lungmesh.delivery.service import MIGRATIONS
-from lungmesh.delivery.store import DestinationRow, ItemRow, Rule
+from lungmesh.delivery.store import Rule
+from lungmesh.delivery.tables import DestinationRow, ItemRow
 from lungmesh.mesh.db import Database
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.v1.console_pb2 import StudySigned
@@ -250,12 +251,13 @@ async def test_figures_and_replay_by_destination_and_by_study(session: AsyncSess
     assert (one.name, one.waiting, one.sent, one.refused, one.oldest) == ("pacs", 1, 1, 1, 100)
     assert await figures.destinations(session, {"another"}) == []
 
-    def chosen(study: str) -> object:
-        return select(ItemRow).where(store.replayable("hospital", "pacs", study))
+    async def chosen(study: str) -> list[ItemRow]:
+        return list(await store.to_replay(session, "hospital", "pacs", study))
 
-    assert list(await session.scalars(chosen(""))) == [refused]  # type: ignore[call-overload]
-    named = deterministic_id("b")
-    assert list(await session.scalars(chosen(named))) == [sent]  # type: ignore[call-overload]
+    assert await chosen("") == [refused]
+    assert await chosen(deterministic_id("a")) == [refused]
+    assert await chosen(deterministic_id("b")) == [sent]
+    assert await chosen(deterministic_id("c")) == []
     store.send_again(refused, 500)
     assert (refused.state, refused.attempts, refused.error) == (DELIVERY_STATE_WAITING, 0, "")
     assert refused.state != DELIVERY_STATE_REFUSED

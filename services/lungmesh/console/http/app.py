@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lungmesh.console.access import Refusal
 from lungmesh.console.audit import Audit
 from lungmesh.console.bell import Bell
+from lungmesh.console.deliveries import Deliveries
 from lungmesh.console.http.dicomweb import DicomWeb
 from lungmesh.console.http.guard import Guard
 from lungmesh.console.http.operations import Operations
@@ -128,7 +129,7 @@ class ConsoleServer:
             *SignIn(guard, provider).routes(),
             *self._worklist.routes(),
             *Studies(guard, mesh, bell, rows, correct).routes(),
-            *Operations(guard, mesh).routes(),
+            *Operations(guard, mesh, Deliveries(settings)).routes(),
             *DicomWeb(guard, mesh.sessions, mesh.blobs).routes(),
             *_page(PAGE),
         ]
