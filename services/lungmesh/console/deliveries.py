@@ -10,6 +10,8 @@ from google.protobuf.message import Message
 
 from lungmesh.console.settings import ConsoleSettings
 from lungmesh.mesh.errors import Unavailable
+from lungmesh.mesh.settings import TlsSettings
+from lungmesh.mesh.tls import open_channel
 from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_REFUSED,
     Delivery,
@@ -29,8 +31,8 @@ _MOST_DEAD = 200
 class Deliveries:
     """Calls to the delivery service; without an address it says nothing."""
 
-    def __init__(self, settings: ConsoleSettings) -> None:
-        self._address = settings.delivery
+    def __init__(self, settings: ConsoleSettings, tls: TlsSettings | None) -> None:
+        self._address, self._tls = settings.delivery, tls
 
     async def destinations(self, tenants: Collection[str]) -> Sequence[Destination] | None:
         """Return the tenants' destinations; None when the service is not there to tell."""
@@ -69,7 +71,7 @@ class Deliveries:
             return None
 
     async def _call(self, method: str, request: Message) -> Message:
-        async with grpc.aio.insecure_channel(self._address) as channel:
+        async with open_channel(self._address, self._tls) as channel:
             answer: Message = await getattr(DeliveryServiceStub(channel), method)(
                 request, timeout=_CALL_SECONDS
             )

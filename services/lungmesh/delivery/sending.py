@@ -78,7 +78,7 @@ class Dispatch:
         counts: Counts,
     ) -> None:
         self.mesh, self.settings, self.counts = mesh, settings, counts
-        self.restorer = Restorer(settings)
+        self.restorer = Restorer(settings, mesh.settings.tls)
         self.teller = Teller(mesh)
         self.stopping = False
         destinations = {rule_of(one): one for one in settings.destinations}

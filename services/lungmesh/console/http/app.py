@@ -129,7 +129,7 @@ class ConsoleServer:
             *SignIn(guard, provider).routes(),
             *self._worklist.routes(),
             *Studies(guard, mesh, bell, rows, correct).routes(),
-            *Operations(guard, mesh, Deliveries(settings)).routes(),
+            *Operations(guard, mesh, Deliveries(settings, mesh.settings.tls)).routes(),
             *DicomWeb(guard, mesh.sessions, mesh.blobs).routes(),
             *_page(PAGE),
         ]
