@@ -7,7 +7,9 @@ import grpc
 from lungmesh.delivery.identity import PatientIdentity
 from lungmesh.delivery.settings import DeliverySettings
 from lungmesh.mesh import Refused, Unavailable
+from lungmesh.mesh.settings import TlsSettings
 from lungmesh.mesh.telemetry import trace_headers
+from lungmesh.mesh.tls import open_channel
 from lungmesh.v1 import ingest_pb2, ingest_pb2_grpc, study_pb2
 
 _RESTORE_SECONDS = 15.0
@@ -24,8 +26,8 @@ _LASTING = {
 class Restorer:
     """Turns pseudonyms back; what it returns is kept nowhere."""
 
-    def __init__(self, settings: DeliverySettings) -> None:
-        self._ingest = settings.ingest
+    def __init__(self, settings: DeliverySettings, tls: TlsSettings | None = None) -> None:
+        self._ingest, self._tls = settings.ingest, tls
         self._token = settings.restore_token
 
     async def restore(self, study: study_pb2.StudyRef) -> PatientIdentity:
@@ -35,7 +37,7 @@ class Restorer:
         """
         request = ingest_pb2.RestoreIdentityRequest(tenant=study.tenant, patient=study.patient)
         token = self._token.get_secret_value()
-        async with grpc.aio.insecure_channel(self._ingest) as channel:
+        async with open_channel(self._ingest, self._tls) as channel:
             try:
                 answer = await ingest_pb2_grpc.IngestServiceStub(channel).RestoreIdentity(
                     request,
