@@ -31,6 +31,7 @@ LOBES = {
 IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 # IHE's own code, as long as DICOM has none.
 PROCESSING_ALGORITHM = Code("Newcode1", "99IHE", "Processing Algorithm")
+_OWNERS = {SCHEME: "LungMesh", "99IHE": "Integrating the Healthcare Enterprise"}
 SOLID_PART = Code("solid_part", SCHEME, "Solid part")
 CT_CHEST = Code("169069000", "SCT", "CT of chest")
 NODULE_TYPE = Code("nodule_type", SCHEME, "Nodule type")
@@ -103,13 +104,17 @@ def concept(code: Code) -> CodedConcept:
     return CodedConcept(code.value, code.scheme_designator, code.meaning)
 
 
-def scheme_identification() -> Dataset:
-    """Return the item that says whose coding scheme ours is (PS3.3 section C.12.1.1)."""
-    item = Dataset()
-    item.CodingSchemeDesignator = SCHEME
-    item.CodingSchemeName = "LungMesh"
-    item.CodingSchemeResponsibleOrganization = "LungMesh"
-    return item
+def schemes(dataset: Dataset) -> list[Dataset]:
+    """Return whose the private coding schemes in an object are (PS3.3 section C.12.1.1)."""
+    used = {e.value for e in dataset.iterall() if e.keyword == "CodingSchemeDesignator"}
+    out = []
+    for designator, owner in sorted(_OWNERS.items()):
+        if designator in used:
+            item = Dataset()
+            item.CodingSchemeDesignator = designator
+            item.CodingSchemeName = item.CodingSchemeResponsibleOrganization = owner
+            out.append(item)
+    return out
 
 
 def _value(text: str) -> str:

@@ -26,6 +26,7 @@ CHARACTER_SET = "ISO_IR 192"
 # Series numbers that scanners seldom use.
 SEG_SERIES_NUMBER, SR_SERIES_NUMBER, GSPS_SERIES_NUMBER = 9701, 9702, 9703
 KEY_SERIES_NUMBER, PDF_SERIES_NUMBER, RTSTRUCT_SERIES_NUMBER = 9704, 9705, 9706
+KO_SERIES_NUMBER = 9707
 _UNKNOWN_DATE, _UNKNOWN_TIME = "19000101", "000000"
 _DATES = ("InstanceCreationDate", "ContentDate", "SeriesDate")
 _TIMES = ("InstanceCreationTime", "ContentTime", "SeriesTime")
@@ -125,6 +126,7 @@ def shell(
     dataset.Manufacturer, dataset.ManufacturerModelName = MANUFACTURER, DEVICE
     dataset.SoftwareVersions, dataset.DeviceSerialNumber = VERSION, SERIAL
     dataset.ContributingEquipmentSequence = _algorithms(content)
+    dataset.CodingSchemeIdentificationSequence = coding.schemes(dataset)
     return dataset
 
 
@@ -177,6 +179,9 @@ def finish(dataset: Dataset, content: Content, when: datetime) -> None:
         if "ContributionDateTime" in item:
             del item.ContributionDateTime
     dataset.ContributingEquipmentSequence = [*equipment, *_algorithms(content)]
+    schemes = coding.schemes(dataset)
+    if schemes:
+        dataset.CodingSchemeIdentificationSequence = schemes
 
 
 def _algorithms(content: Content) -> list[Dataset]:

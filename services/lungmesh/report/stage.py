@@ -21,6 +21,7 @@ from lungmesh.report.content import Content, Nodule, content_sha256
 from lungmesh.report.encapsulated_pdf import encapsulated_pdf
 from lungmesh.report.facts import from_event
 from lungmesh.report.html import html
+from lungmesh.report.key_selection import key_selection
 from lungmesh.report.keyimages import PLANES, Box, box_around, key_images
 from lungmesh.report.objects import VERSION
 from lungmesh.report.pdf import pdf
@@ -188,9 +189,13 @@ def _objects(
         yield "seg_solid.dcm", solid
     for number, state in enumerate(presentation_states(content, masks, headers), 1):
         yield "gsps.dcm" if number == 1 else f"gsps_{number}.dcm", state
+    keys = []
     for nodule in shown:
         planes = {plane.name: pictures[f"key_{nodule.number}_{plane.name}.png"] for plane in PLANES}
-        yield f"key_{nodule.number}.dcm", key_image(content, nodule, planes, headers)
+        keys.append(key_image(content, nodule, planes, headers))
+        yield f"key_{nodule.number}.dcm", keys[-1]
+    if keys:
+        yield "key_selection.dcm", key_selection(content, shown, keys, headers)
     structures = structure_set(content, masks, headers)
     if structures is not None:
         yield "rtstruct.dcm", structures

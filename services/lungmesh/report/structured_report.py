@@ -63,7 +63,7 @@ def structured_report(content: Content, seg: Dataset | None, headers: Sequence[D
     else:
         groups = [_group(number, nodule, seg) for number, nodule in enumerate(content.nodules, 1)]
     report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_observer()),
+        observation_context=ObservationContext(observer_device_context=observer()),
         procedure_reported=coding.CT_CHEST,
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
@@ -81,12 +81,12 @@ def structured_report(content: Content, seg: Dataset | None, headers: Sequence[D
         previous_versions=[replaced] if replaced else None,
         series_description=series_description(content, "LungMesh nodule report"),
     )
-    dataset.CodingSchemeIdentificationSequence = [coding.scheme_identification()]
     finish(dataset, content, when)
     return dataset
 
 
-def _observer() -> ObserverContext:
+def observer() -> ObserverContext:
+    """Return the mesh as the device that observed (TID 1002)."""
     return ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=Device(

@@ -9,9 +9,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from pydicom import dcmread
 
 from lungmesh.mesh import Context
+from lungmesh.mesh.arrays import read_array, write_array
 from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.stage import run_stage
 from lungmesh.report.settings import ReportSettings
@@ -39,13 +43,17 @@ def files_of(ready: ReportReady, blobs: BlobStore) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def folder(ct: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artefacts of an exam with two nodules, one confirmed.
+    """The artefacts of an exam with two nodules, the first confirmed, the second part-solid.
 
     Those without nodules are in `none/`, those of the second edition in `second/`.
     """
     out = tmp_path_factory.mktemp("artefacts")
     first = followup(ct)
     first.nodules[0].review.status = nodule_pb2.REVIEW_STATUS_CONFIRMED
+    mask = first.nodules[1].mask
+    voxels = read_array(ct.blobs, mask.voxels)
+    voxels[len(voxels) // 2] *= 2
+    mask.voxels.CopyFrom(write_array(ct.blobs, f"{mask.voxels.key}_solid", voxels))
     second = followup(ct)
     second.edition = 2
     for event, where in (
@@ -75,6 +83,8 @@ def judged(path: Path) -> list[str]:
         ("sr.dcm", "Comprehensive3DSR"),
         ("none/sr.dcm", "Comprehensive3DSR"),
         ("seg.dcm", "Segmentation"),
+        ("seg_solid.dcm", "Segmentation"),
+        ("key_selection.dcm", "KeyObjectSelectionDocument"),
         ("gsps.dcm", "GrayscaleSoftcopyPresentationState"),
         ("key_1.dcm", "MultiframeTrueColorSCImage"),
         ("pdf.dcm", "EncapsulatedPDF"),
@@ -119,6 +129,50 @@ def test_dsrdump_shows_that_none_was_found(folder: Path) -> None:
     assert not (folder / "none" / "seg.dcm").exists()
 
 
+def test_dcm2pdf_gives_back_the_very_pdf(folder: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        [program("dcm2pdf"), str(folder / "pdf.dcm"), str(tmp_path / "out.pdf")], check=True
+    )
+    assert (tmp_path / "out.pdf").read_bytes() == (folder / "report.pdf").read_bytes()
+
+
+def test_drtdump_reads_the_structures(folder: Path) -> None:
+    command = [program("drtdump"), str(folder / "rtstruct.dcm")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "RT Structure Set" in said.stdout
+    assert "LungMesh lesions" in said.stdout
+    assert "E:" not in said.stderr
+
+
+def test_dcmtk_shows_a_slice_by_the_presentation_state(
+    folder: Path, ct: Case, tmp_path: Path
+) -> None:
+    """Its lung window, not the one of the image; its annotations belong to the right slices."""
+    nodule = json.loads((folder / "summary.json").read_text())["nodules"][0]
+    files = (Path(ct.blobs.url.removeprefix("file://")).parent / "dicom-report-test").iterdir()
+    slices = {dataset.SOPInstanceUID: dataset for dataset in map(dcmread, files)}
+    image = slices[nodule["slice_sop_instance_uid"]]
+    state = dcmread(folder / "gsps.dcm")
+    for dataset, name in ((image, "slice.dcm"), (state, "state.dcm")):
+        # dcmtk wants a name in a presentation state; a hospital's copy has the patient's.
+        dataset.PatientName = "Name^A"
+        dataset.save_as(tmp_path / name)
+    command = [program("dcmp2pgm"), "-p", "state.dcm", "slice.dcm", "shown.pgm"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    grey = np.asarray(Image.open(tmp_path / "shown.pgm"), float)
+    hu = image.pixel_array * float(image.RescaleSlope) + float(image.RescaleIntercept)
+    np.testing.assert_allclose(grey, np.clip((hu + 1350) / 1500 * 255, 0, 255), atol=2)
+
+
+def test_dcmtk_shows_each_frame_of_the_key_images(folder: Path, tmp_path: Path) -> None:
+    for number, plane in enumerate(("axial", "coronal", "sagittal"), 1):
+        shown = tmp_path / f"{plane}.ppm"
+        command = [program("dcm2pnm"), "+F", str(number), str(folder / "key_1.dcm"), str(shown)]
+        subprocess.run(command, check=True)
+        expected = np.asarray(Image.open(folder / f"key_1_{plane}.png").convert("RGB"))
+        np.testing.assert_array_equal(np.asarray(Image.open(shown)), expected)
+
+
 def test_the_pdf_reads_in_both_languages_and_embeds_its_chinese(folder: Path) -> None:
     command = [program("pdftotext"), "-layout", str(folder / "report.pdf"), "-"]
     words = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -136,8 +190,8 @@ def test_every_file_of_the_design_is_there(folder: Path) -> None:
     pictures = {f"key_{n}_{p}.png" for n in (1, 2) for p in ("axial", "coronal", "sagittal")}
     documents = {"summary.json", "report.zh.txt", "report.en.txt", "report.pdf", "fhir.json"}
     documents |= {"oru.hl7", "report.zh.html", "report.en.html"}
-    objects = {f"{kind}.dcm" for kind in ("sr", "seg", "gsps", "key_1", "key_2", "pdf", "rtstruct")}
-    assert names == documents | pictures | objects
+    kinds = ("rtstruct", "sr", "seg", "seg_solid", "gsps", "key_1", "key_2", "key_selection", "pdf")
+    assert names == documents | pictures | {f"{kind}.dcm" for kind in kinds}
 
 
 def test_without_nodules_there_is_nothing_to_outline(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 from lungmesh.report.content import Content, Review
 from lungmesh.report.encapsulated_pdf import encapsulated_pdf
+from lungmesh.report.key_selection import key_selection
 from lungmesh.report.keyimages import Box, box_around, key_images
 from lungmesh.report.outlines import outlines, to_lps
 from lungmesh.report.presentation_state import presentation_states
@@ -152,6 +153,27 @@ def test_key_images_of_one_report_are_one_series(exam: Exam, pictures: dict[str,
     assert len({one.SOPInstanceUID for one in made}) == 2
 
 
+def test_the_selection_lists_the_slices_of_the_sizes_and_the_key_images(
+    exam: Exam, pictures: dict[str, bytes]
+) -> None:
+    nodules = exam.content.nodules
+    keys = [key_image(exam.content, n, pictures, exam.headers) for n in nodules]
+    made = read(key_selection(exam.content, nodules, keys, exam.headers))
+    assert made.ConceptNameCodeSequence[0].CodeMeaning == "Of Interest"
+    listed = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in made.ContentSequence
+        if "ReferencedSOPSequence" in item
+    }
+    slices = {nodule.ids["slice_sop_instance_uid"] for nodule in nodules}
+    assert listed == slices | {key.SOPInstanceUID for key in keys}
+    (study,) = made.CurrentRequestedProcedureEvidenceSequence
+    assert {series.SeriesInstanceUID for series in study.ReferencedSeriesSequence} == {
+        exam.headers[0].SeriesInstanceUID,
+        keys[0].SeriesInstanceUID,
+    }
+
+
 def test_the_document_holds_the_pdf_and_names_its_source(exam: Exam) -> None:
     sr = structured_report(exam.content, None, exam.headers)
     made = read(encapsulated_pdf(exam.content, PDF, sr, exam.headers[0]))
@@ -230,7 +252,8 @@ def test_the_same_exam_gives_the_same_bytes_and_every_object_its_maker(
         assert structures is not None
         return [
             *presentation_states(content, exam.masks, exam.headers),
-            key_image(content, content.nodules[0], pictures, exam.headers),
+            key := key_image(content, content.nodules[0], pictures, exam.headers),
+            key_selection(content, content.nodules[:1], [key], exam.headers),
             encapsulated_pdf(content, PDF, sr, exam.headers[0]),
             structures,
         ]
@@ -246,7 +269,7 @@ def test_the_same_exam_gives_the_same_bytes_and_every_object_its_maker(
     for one in first:
         assert one.StudyInstanceUID == exam.content.ids["study_instance_uid"]
         assert one.PatientID == exam.content.ids["patient"]
-        assert {str(e.value)[:8] for e in one.iterall() if e.VR in ("DA", "DT")} <= {
+        assert {str(e.value or "")[:8] for e in one.iterall() if e.VR in ("DA", "DT")} <= {
             "20000101",
             "",
         }
