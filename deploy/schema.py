@@ -173,6 +173,8 @@ def _values() -> Schema:
             type={"enum": ["LoadBalancer", "NodePort", "ClusterIP"]},
             port=_PORT,
             nodePort={"type": "integer", "minimum": 0, "maximum": 32767},
+            commitmentPort=_PORT,
+            commitmentNodePort={"type": "integer", "minimum": 0, "maximum": 32767},
             annotations=_LABELS,
             tlsSecret=_TEXT,
         ),

@@ -13,7 +13,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lungmesh.embedded.models import CPU_BACKEND, Model, ModelUnfit, models_folder, read_models
+from lungmesh.embedded.models import (
+    CPU_BACKEND,
+    Model,
+    ModelUnfit,
+    checksum,
+    models_folder,
+    read_models,
+)
 
 # What all versions share, because Triton keeps one configuration a model.
 _SHARED = ("inputs", "outputs", "max_batch_size")
@@ -70,6 +77,11 @@ def write_repository(
             place = out / name / model.version
             place.mkdir(parents=True)
             shutil.copyfile(model.onnx, place / "model.onnx")
+            if checksum(place / "model.onnx") != model.card["sha256"]:
+                raise ModelUnfit(
+                    f"the file of model {name} version {model.version} has not the checksum of "
+                    "its card"
+                )
             if target is Target.CPU:
                 shutil.copyfile(models_folder() / CPU_BACKEND, place / "model.py")
         (out / name / "config.pbtxt").write_text(

@@ -18,10 +18,11 @@ from lungmesh.mesh.settings import MeshSettings
 from lungmesh.mesh.stage import Stage
 from tests.support.kube import CHART, PROFILES, helm, pods, profile
 
-# Not ours: of the object store's client and of libpq; their names are checked where they are used
-# (tests/integration/mesh/test_mesh_peers.py).
+# Not ours: of the object store and of libpq, tried in tests/integration/mesh/test_mesh_peers.py;
+# of uvicorn; and where libraries write.
 FOREIGN = {
     "HOME",
+    "FORWARDED_ALLOW_IPS",
     "AWS_ENDPOINT",
     "AWS_REGION",
     "AWS_ACCESS_KEY_ID",

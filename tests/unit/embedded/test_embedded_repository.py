@@ -116,6 +116,14 @@ def test_versions_that_do_not_share_their_tensors_are_refused(tmp_path: Path) ->
         write_repository(tmp_path / "out", Target.GPU, folders=[tmp_path])
 
 
+def test_a_file_that_is_not_its_cards_is_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    with (tmp_path / "net" / "1" / "model.onnx").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ModelUnfit, match="model net version 1 has not the checksum of its card"):
+        write_repository(tmp_path / "out", Target.GPU, folders=[tmp_path])
+
+
 def test_the_warm_up_is_one_request_of_zeros_in_the_cards_shape(tmp_path: Path) -> None:
     make(tmp_path, warm_up={"hu": (32, 24, 16)})
     for target in Target:

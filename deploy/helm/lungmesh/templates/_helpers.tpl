@@ -58,6 +58,11 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- if .Values.triton.enabled }}{{ include "lungmesh.fullname" . }}-triton:8001{{ else }}{{ .Values.triton.address }}{{ end -}}
 {{- end -}}
 
+{{- /* Whether a PACS commits what it stored, and so calls delivery back. */ -}}
+{{- define "lungmesh.commitments" -}}
+{{- range .Values.tenants }}{{ range .destinations }}{{ if .commitment }}yes{{ end }}{{ end }}{{ end -}}
+{{- end -}}
+
 {{- define "lungmesh.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001

@@ -105,7 +105,7 @@ spec:
         {{- if and $facts.database $database.ca }}
         - {name: database-ca, mountPath: /tls/database, readOnly: true}
         {{- end }}
-        {{- if and $root.Values.dicom.tlsSecret (hasKey ($facts.ports | default dict) "dicom") }}
+        {{- if and $root.Values.dicom.tlsSecret (eq $service "ingest") }}
         - {name: dicom-tls, mountPath: /tls/dicom, readOnly: true}
         {{- end }}
         {{- range $folder, $_ := $values.files }}
@@ -151,7 +151,7 @@ spec:
         items: [{key: {{ .key }}, path: ca.crt}]
     {{- end }}
     {{- end }}
-    {{- if and $root.Values.dicom.tlsSecret (hasKey ($facts.ports | default dict) "dicom") }}
+    {{- if and $root.Values.dicom.tlsSecret (eq $service "ingest") }}
     - name: dicom-tls
       secret: {secretName: {{ $root.Values.dicom.tlsSecret }}, defaultMode: 0440}
     {{- end }}
@@ -211,6 +211,10 @@ spec:
 - {name: LUNGMESH_TLS__CERTIFICATE, value: /tls/service/tls.crt}
 - {name: LUNGMESH_TLS__KEY, value: /tls/service/tls.key}
 - {name: LUNGMESH_TLS__AUTHORITY, value: /tls/service/ca.crt}
+{{- end }}
+{{- if and (eq .service "console") $root.Values.ingress.enabled }}
+# Only the ingress controller reaches the page (network policy): its word on the client's address counts.
+- {name: FORWARDED_ALLOW_IPS, value: "*"}
 {{- end }}
 {{- range $port, $number := .facts.ports }}
 - {name: {{ $own }}{{ upper $port }}_HOST, value: 0.0.0.0}
