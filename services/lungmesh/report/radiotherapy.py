@@ -21,7 +21,7 @@ from lungmesh.report.objects import (
 from lungmesh.report.outlines import outlines, own_slices, to_lps
 from lungmesh.report.wording import nodule_name
 
-# SOP class of Detached Study Management, retired; PS3.3 C.8.8.5 still names it.
+# Detached Study Management: retired, but no other SOP class names a study, and the type is 1.
 _STUDY = "1.2.840.10008.3.1.2.3.1"
 _COLOUR = [255, 214, 10]
 
