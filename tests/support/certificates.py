@@ -98,6 +98,16 @@ def tls_front(port: int, behind: int, tls: TlsSettings) -> Iterator[None]:
     thread.start()
     start = asyncio.start_server(taken, "127.0.0.1", port, ssl=context)
     asyncio.run_coroutine_threadsafe(start, loop).result(10)
-    yield
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+
+    async def end() -> None:
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    try:
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
