@@ -92,9 +92,8 @@ export function Viewer(props: Props) {
         await scene.lay(shown, images, place.current);
         if (gone || !images.current) return;
         setFault("");
-        const middle = Math.floor(images.current.imageIds.length / 2);
-        const stops = [prefetch(images.current, middle, setLoaded)];
-        if (images.prior) stops.push(prefetch(images.prior, middle, () => undefined));
+        const stops = [prefetch(images.current, () => scene.at("current"), setLoaded)];
+        if (images.prior) stops.push(prefetch(images.prior, () => scene.at("prior"), () => undefined));
         stop = () => stops.forEach((one) => one());
       } catch (error) {
         if (!gone) setFault(words.fault(error));

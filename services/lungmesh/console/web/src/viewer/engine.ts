@@ -91,23 +91,25 @@ export function fetchAhead(images: Images, index: number): void {
 /** Slice of the volume's grid (z upwards) at a place of the stack (head first), and back. */
 export const flip = (images: Images, index: number): number => images.imageIds.length - 1 - index;
 
-/** Fetches a whole series, the slices next to `from` first; stops when told. */
+/** Fetches a whole series, the slices next to where `near` is first; stops when told. */
 export function prefetch(
   images: Images,
-  from: number,
+  near: () => number,
   told: (loaded: number) => void,
 ): () => void {
-  const order = images.imageIds
-    .map((imageId, index) => ({ imageId, far: Math.abs(index - from) }))
-    .sort((a, b) => a.far - b.far);
-  let next = 0;
+  const left = new Set(images.imageIds.keys());
   let loaded = 0;
   let stopped = false;
+  const nearest = (): number => {
+    const at = near();
+    return [...left].reduce((best, index) => (Math.abs(index - at) < Math.abs(best - at) ? index : best));
+  };
   const work = async (): Promise<void> => {
-    while (!stopped && next < order.length) {
-      const { imageId } = order[next++];
+    while (!stopped && left.size > 0) {
+      const index = nearest();
+      left.delete(index);
       await cornerstone.imageLoader
-        .loadAndCacheImage(imageId, {
+        .loadAndCacheImage(images.imageIds[index], {
           requestType: cornerstone.Enums.RequestType.Prefetch,
         } as never)
         .catch(() => undefined);

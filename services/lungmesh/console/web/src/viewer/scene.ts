@@ -71,6 +71,7 @@ export class Scene {
   /** From a place of the current exam to the same place of the prior, mm. */
   private shift: Point = [0, 0, 0];
   private active = 0;
+  private first: Record<Role, number> = { current: 0, prior: 0 };
   private laying = 0;
 
   /** `onSlice` hears of every slice that a pane shows: index in the volume's grid. */
@@ -171,7 +172,8 @@ export class Scene {
 
   /** Making the views takes as long as the first image's way. */
   private fetchFirst(role: Role, images: Images, at: Point | null): void {
-    fetchAhead(images, at ? stackIndex(images, this.placeIn(role, at)) : middleOf(images));
+    this.first[role] = at ? stackIndex(images, this.placeIn(role, at)) : middleOf(images);
+    fetchAhead(images, this.first[role]);
   }
 
   private placeIn(role: Role, current: Point): Point {
@@ -214,6 +216,12 @@ export class Scene {
   scroll(by: number): void {
     const pane = this.held[this.active] ?? this.held[0];
     if (pane) void pane.view.scroll(by);
+  }
+
+  /** Place in the stack of the slice that an exam's axial pane shows or is about to show. */
+  at(role: Role): number {
+    const pane = this.held.find((one) => one.role === role && one.plane === "axial");
+    return pane && pane.slice >= 0 ? flip(pane.images, pane.slice) : this.first[role];
   }
 
   link(linked: boolean): void {
