@@ -21,7 +21,7 @@ from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_STORE
 
 from lungmesh.mesh import Refused, Unavailable
-from lungmesh.mesh.dicom_scu import Peer, _Sender, send_files
+from lungmesh.mesh.dicom_scu import Peer, Sender, send_files
 from lungmesh.mesh.ids import dicom_uid
 from tests.support.broker import free_port
 from tests.support.pacs import Orthanc, Scp, listening, program, running
@@ -82,7 +82,7 @@ def test_a_dataset_in_memory_is_sent_too(files: list[Path], scp: Scp) -> None:
 
 def test_an_answer_is_never_taken_by_the_library_s_own_thread(scp: Scp) -> None:
     """On a busy machine pynetdicom's thread took answers, and the sender waited in vain."""
-    with _Sender(scp.peer(), {(CTImageStorage, ExplicitVRLittleEndian)}) as sender:
+    with Sender(scp.peer(), {(CTImageStorage, ExplicitVRLittleEndian)}) as sender:
         answers = sender._association.dimse.msg_queue
         answers.put((1, C_STORE()))
         time.sleep(0.2)
