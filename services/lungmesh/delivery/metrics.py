@@ -85,6 +85,9 @@ class Counts:
         now = time.time()
         for one in found:
             labels = (one.tenant, one.name)
+            # Counts begin at 0: an increase from nothing to 1 would not show.
+            self._sent.labels(*labels)
+            self._refused.labels(*labels)
             self._waiting.labels(*labels).set(one.waiting)
             self._oldest.labels(*labels).set(now - one.oldest if one.oldest else 0.0)
             self._dead.labels(*labels).set(one.refused)
