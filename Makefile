@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint proto bench plan train-setup train models clean
+.PHONY: help setup demo up test lint chart proto bench plan train-setup train models clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,16 @@ lint: setup  ## ruff, mypy --strict, buf lint and buf breaking
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint
 	PATH="$(abspath $(BIN)):$$PATH" ./protos/breaking.sh
+
+chart: setup  ## Write the chart's schema, lint it, and render every profile to out/chart (real helm)
+	$(BIN)/python -m deploy.schema
+	mkdir -p out/chart
+	for profile in laptop hospital region; do \
+	  values=deploy/helm/lungmesh/values-$$profile.yaml; \
+	  $(BIN)/python -m tests.support.kube helm lint --strict deploy/helm/lungmesh --values $$values \
+	  && $(BIN)/python -m tests.support.kube helm template lungmesh deploy/helm/lungmesh \
+	    --namespace mesh --values $$values > out/chart/$$profile.yaml || exit 1; \
+	done
 
 proto: setup  ## Make the protobuf modules again from protos/
 	$(BIN)/python hatch_build.py

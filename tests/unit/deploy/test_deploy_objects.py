@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+import http.server
+import subprocess
+import sys
+import threading
 from typing import Any
 
 import cloudcoil.models.keda.v1alpha1 as keda
@@ -195,6 +199,42 @@ def test_hooks_prepare_before_an_upgrade_and_run_the_new_image(name: str) -> Non
         labels = job["spec"]["template"]["metadata"]["labels"]
         for address in of(profile(name), "Service"):
             assert not selects({"matchLabels": address["spec"]["selector"]}, labels)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_helm_test_says_which_service_is_not_ready_and_why(broken: bool) -> None:
+    class Readiness(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            away = broken and self.path == "/followup/readyz"
+            self.send_response(503 if away else 200)
+            self.end_headers()
+            self.wfile.write(b"the broker is away\n" if away else b"ready\n")
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Readiness) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        script = (CHART / "files" / "ready.py").read_text()
+        base = f"http://127.0.0.1:{server.server_port}"
+        said = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                script.replace("PATIENCE_SECONDS = 120.0", "PATIENCE_SECONDS = 0.0"),
+                f"{base}/ingest/readyz",
+                f"{base}/followup/readyz",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        server.shutdown()
+    if broken:
+        assert said.returncode == 1
+        assert said.stderr == f"{base}/followup/readyz: the broker is away\n"
+    else:
+        assert (said.returncode, said.stdout) == (0, "all 2 services are ready\n")
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -98,6 +98,13 @@ def test_the_chart_knows_ports_peers_folder_and_database_of_a_service(service: s
     doors = {key.removesuffix("_PORT").lower() for key in known if key.endswith("_PORT")}
     assert set(facts.get("ports", {})) == doors
     assert managed(service) <= known
+    peers = {
+        name.upper()
+        for name, field in settings_class(service).model_fields.items()
+        if "host:port" in (field.description or "")
+    }
+    # Triton is none of the services, and is known by a value.
+    assert peers - {"TRITON"} == set(facts.get("peers", {}))
     module = importlib.import_module(f"lungmesh.{service}.service")
     assert facts.get("database", False) == hasattr(module, "MIGRATIONS")
 
