@@ -260,8 +260,8 @@ def test_it_fits_a_small_screen_and_a_tablet(
         opened.locator(".topbar button", has_text="中文" if language == "zh" else "English").click()
     pages = {
         "study": (f"studies/{study['row']['study_id']}", ".picture[data-slice]"),
-        "operations": ("operations", "main table"),
-        "worklist": ("", "main table"),
+        "operations": ("operations", "main tbody tr"),
+        "worklist": ("", "main tbody tr"),
     }
     for name, (place, shown) in pages.items():
         opened.goto(f"{seen.base}/#/{place}")

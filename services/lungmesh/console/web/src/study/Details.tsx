@@ -23,7 +23,7 @@ export function Details({ nodule }: { nodule: Nodule }) {
         <Row label={words.say("volume")}>
           {words.number(nodule.volume_mm3, 0)} mm³ {hand("volume_mm3")}
         </Row>
-        {nodule.solid_mean_diameter_mm > 0 && (
+        {nodule.type !== "solid" && nodule.solid_mean_diameter_mm > 0 && (
           <Row label={words.say("solid_part")}>
             {words.number(nodule.solid_mean_diameter_mm)} mm,{" "}
             {words.number(nodule.solid_volume_mm3, 0)} mm³ {hand("solid_mean_diameter_mm")}
