@@ -297,6 +297,7 @@ def _category(guideline: volume_pb2.ModelVersion, category: str) -> nodule_pb2.C
         source="Christensen et al., Chest 2024;165:738",
         category=category,
         row="solid, 15 mm or more at baseline",
+        row_zh="实性，基线 15 mm 及以上",
         management_en="Diagnostic CT, PET/CT, tissue sampling, referral.",
         management_zh="诊断性CT、PET/CT、组织活检，转诊。",
     )

@@ -230,6 +230,7 @@ class Category:
     source: str
     category: str
     row: str
+    row_zh: str
     management_en: str
     management_zh: str
     next_exam_months: int | None

@@ -165,6 +165,7 @@ def _category(category: nodule_pb2.Category) -> Category:
         source=category.source,
         category=category.category,
         row=category.row,
+        row_zh=category.row_zh or category.row,
         management_en=category.management_en,
         management_zh=category.management_zh,
         next_exam_months=months,

@@ -116,7 +116,11 @@ class _Maker:
 
     def _result(self, category: Category) -> Result:
         advice = Phrase(category.management_en, category.management_zh)
-        named_row = f" · {category.row}" if category.category and category.row else ""
+        named_row = (
+            f" · {self._say(Phrase(category.row, category.row_zh))}"
+            if category.category and category.row
+            else ""
+        )
         return Result(
             guideline=f"{category.guideline.name} {category.guideline.version}",
             category=category.category or "–",

@@ -39,6 +39,7 @@ from lungmesh.report.pdf_style import (
     STRONG,
     TEXT,
     WIDTH,
+    Hanzi,
     bar,
     both,
     fonts,
@@ -188,8 +189,9 @@ def _badge(category: Category) -> list[Flowable]:
 
 
 def _advice(category: Category) -> list[Flowable]:
-    named_row = f" · {category.row}" if category.category and category.row else ""
-    source = Paragraph(escape(category.source + named_row), style(6.5, textColor=DIM))
+    rows = dict.fromkeys((category.row, category.row_zh)) if category.category else {}
+    parts = [category.source, *(name for name in rows if name)]
+    source = Hanzi(escape(" · ".join(parts)), style(6.5, zh=True, textColor=DIM))
     if not category.category:
         return [*both(category_name(category), 8.5), source]
     return [*both(Phrase(category.management_en, category.management_zh), 8.5), source]

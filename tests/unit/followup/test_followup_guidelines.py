@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -32,8 +34,8 @@ management:
   "2": {work_up: true, en: "act", zh: "处理"}
 stages:
   - rows:
-      - {row: "small", category: "1", when: {mean_diameter_mm: {below: 6}}}
-      - {row: "large", category: "2", when: {mean_diameter_mm: {at_least: 6}}}
+      - {row: "small", zh: "小", category: "1", when: {mean_diameter_mm: {below: 6}}}
+      - {row: "large", zh: "大", category: "2", when: {mean_diameter_mm: {at_least: 6}}}
 """
 
 
@@ -158,7 +160,7 @@ def test_rows_of_one_category_need_only_what_changes_the_management() -> None:
 
 def test_beside_an_undecided_nodule_the_exam_names_what_is_needed() -> None:
     undecided = judge(LUNG_RADS, NoduleState(TYPES["airway"], 8.0, 0.0))
-    exam = judge_exam(LUNG_RADS, [Verdict("3", "a"), undecided], ExamState(nodules=2))
+    exam = judge_exam(LUNG_RADS, [Verdict("3", "a", "甲"), undecided], ExamState(nodules=2))
     assert (exam.category, exam.needs) == ("3", ("airway",))
 
 
@@ -197,3 +199,14 @@ def test_the_page_on_guidelines_names_every_guideline_and_every_fact() -> None:
     page = (Path(__file__).parents[3] / "docs" / "guidelines.md").read_text(encoding="utf-8")
     for name in (*FACTS, *(f"| {table.name} | {table.edition} |" for table in every())):
         assert name in page, name
+
+
+def test_every_row_is_named_in_chinese_with_the_same_figures() -> None:
+    def figures(name: str) -> Counter[str]:
+        return Counter(re.findall(r"\d+(?:\.\d+)?", name.replace("mm3", "mm³")))
+
+    for guideline in every():
+        for row in guideline.rows():
+            assert re.search("[\u4e00-\u9fff]", row.zh) or row.zh.startswith("{row}"), row.name
+            assert figures(row.name) == figures(row.zh), row.name
+            assert re.findall(r"\{\w+\}", row.name) == re.findall(r"\{\w+\}", row.zh)

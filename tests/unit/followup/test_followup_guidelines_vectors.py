@@ -23,7 +23,7 @@ def verdict_of(vector: Vector) -> Verdict:
     if vector.state is not None:
         return judge(guideline, vector.state)
     assert vector.exam is not None
-    given = [Verdict(category, f"given {category}") for category in vector.given]
+    given = [Verdict(category, f"given {category}", f"{category} 类") for category in vector.given]
     return judge_exam(guideline, given, vector.exam)
 
 

@@ -154,7 +154,9 @@ def test_the_guideline_says_its_row_what_it_looked_at_and_what_would_change_it(
         "It would be 4A with mean diameter 14.9 mm.",
     ):
         assert part in written
-    assert "所据：结节类型 实性、平均直径 16.2 mm。" in text.report(second, "zh")
+    written = text.report(second, "zh")
+    assert "表中依据：“实性，基线 15 mm 及以上”；所据：结节类型 实性、平均直径 16.2 mm。" in written
+    assert "4B 类（依据“实性，基线 15 mm 及以上”）。" in written
 
 
 def test_the_next_exam_is_a_date_or_work_up(exam: Exam) -> None:

@@ -39,7 +39,7 @@ def judge_exam(guideline: Guideline, verdicts: Sequence[Verdict], exam: ExamStat
     """
     facts = exam_facts_of(exam)
     own = [_verdict(guideline, outcome, facts) for outcome in evaluate_exam(guideline, facts)]
-    return worst(guideline, [*verdicts, *own] or [Verdict("", "no nodule")])
+    return worst(guideline, [*verdicts, *own] or [Verdict("", "no nodule", "无结节")])
 
 
 def worst(guideline: Guideline, verdicts: Sequence[Verdict]) -> Verdict:
@@ -64,6 +64,7 @@ def _verdict(guideline: Guideline, outcome: Outcome, facts: Facts) -> Verdict:
     return Verdict(
         outcome.category,
         outcome.name,
+        outcome.zh,
         outcome.needs,
         tuple(
             said(guideline, name, value)

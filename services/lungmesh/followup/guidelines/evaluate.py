@@ -8,7 +8,7 @@ need for the fact.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 
 from lungmesh.followup.guidelines.table import EARLIER, SAME, Guideline, Management, Row
@@ -34,6 +34,7 @@ class Outcome:
 
     category: str = ""
     name: str = ""
+    zh: str = ""
     needs: tuple[str, ...] = ()
     fired: tuple[Row, ...] = ()
     management: Management | None = None
@@ -101,7 +102,7 @@ def _speak(guideline: Guideline, stage: Sequence[Row], facts: Facts, before: Out
     outcome = _agreed(guideline, possible, unknown)
     may_change = [gap for other, gaps in passed if _word(other) != _word(outcome) for gap in gaps]
     needs = tuple(dict.fromkeys((*outcome.needs, *may_change)))
-    return Outcome(outcome.category, outcome.name, needs, outcome.fired, outcome.management)
+    return replace(outcome, needs=needs)
 
 
 def _agreed(guideline: Guideline, possible: Sequence[Outcome], unknown: Sequence[str]) -> Outcome:
@@ -125,6 +126,7 @@ def _joined(
     return Outcome(
         category,
         " or ".join(dict.fromkeys(outcome.name for outcome in possible)),
+        "，或".join(dict.fromkeys(outcome.zh for outcome in possible)),
         tuple(dict.fromkeys((*needs, *(need for one in possible for need in one.needs)))),
         tuple(dict.fromkeys(row for outcome in possible for row in outcome.fired)),
         management,
@@ -141,11 +143,13 @@ def _outcome(guideline: Guideline, row: Row, before: Outcome, facts: Facts) -> O
     category = {EARLIER: earlier, SAME: before.category}.get(row.category, row.category)
     fired = (*before.fired, row)
     if row.cap and guideline.rank(before.category) <= guideline.rank(category):
-        return Outcome(before.category, before.name, before.needs, fired, before.management)
+        return replace(before, fired=fired)
     name = row.name.format(row=before.name, earlier_category=earlier)
+    zh = row.zh.format(row=before.zh, earlier_category=earlier)
     return Outcome(
         category,
         name if row.confirmed else f"{name} (?)",
+        zh if row.confirmed else f"{zh} (?)",
         tuple(dict.fromkeys((*before.needs, *row.needs))),
         fired,
         row.management or _management(guideline, row, before, category),

@@ -15,6 +15,7 @@ def category_message(guideline: Guideline, verdict: Verdict) -> nodule_pb2.Categ
         source=guideline.source,
         category=verdict.category,
         row=verdict.row,
+        row_zh=verdict.row_zh,
         needs=verdict.needs,
         facts=[_fact(fact) for fact in verdict.facts],
         alternatives=[

@@ -49,6 +49,8 @@ class Row:
 
     Attributes
     ----------
+    name, zh
+        What it is called in English and in Chinese.
     category
         Empty where the row gives none; `EARLIER` for the earlier exam's, `SAME` for that of the
         stages before.
@@ -68,6 +70,7 @@ class Row:
     """
 
     name: str
+    zh: str
     category: str
     when: tuple[Condition, ...]
     cap: bool = False
@@ -228,6 +231,7 @@ def _row(row: dict[str, Any], facts: Mapping[str, Kind], volumes: Volumes) -> Ro
         management = row.pop("management", None)
         return Row(
             name=name,
+            zh=row.pop("zh"),
             when=read_conditions(row.pop("when", {}), facts, volumes),
             category=row.pop("category"),
             needs=tuple(row.pop("needs", ())),

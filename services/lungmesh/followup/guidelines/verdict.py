@@ -33,8 +33,9 @@ class Verdict:
     ----------
     category
         Empty when no row can be used without what `needs` names, or the guideline has none for it.
-    row
-        The row that fired; where unknown facts leave several possible, all of them.
+    row, row_zh
+        The row that fired, in English and in Chinese; where unknown facts leave several possible,
+        all of them.
     needs
         Facts that are missing; beside a category they may still change it.
     facts
@@ -47,6 +48,7 @@ class Verdict:
 
     category: str
     row: str
+    row_zh: str
     needs: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
