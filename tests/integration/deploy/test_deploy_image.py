@@ -25,8 +25,10 @@ def _python() -> str:
     for candidate in PYTHONS:
         real = Path(candidate).resolve()
         if real.exists() and not real.is_relative_to("/root"):
-            return candidate
-    pytest.skip("no Python 3.11 outside /root that another user may run (Debian package python3)")
+            command = [candidate, "-c", "import ensurepip, venv"]
+            if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+                return candidate
+    pytest.skip("no Python 3.11 with venv that another user may run (Debian: python3-venv)")
 
 
 @pytest.fixture(scope="module")

@@ -267,10 +267,24 @@ def test_an_upgrade_keeps_the_names_and_selectors_of_the_version_before(name: st
     assert kept == {key: value for key, value in _names(profile(name)).items() if key in kept}
 
 
+# What holds data, is known to others by name, or has a selector that cannot change.
+LASTING = {
+    "Cluster",
+    "Deployment",
+    "Kafka",
+    "KafkaNodePool",
+    "KafkaUser",
+    "PersistentVolumeClaim",
+    "Service",
+    "ServiceAccount",
+}
+
+
 def _names(objects: tuple[Object, ...]) -> dict[str, Any]:
     return {
         f"{one['kind']}/{one['metadata']['name']}": one["spec"]["selector"]["matchLabels"]
         if one["kind"] == "Deployment"
         else None
         for one in objects
+        if one["kind"] in LASTING
     }
