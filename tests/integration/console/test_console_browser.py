@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Locator, Page, Route, async_playwright, expect
 
+from lungmesh.console.access import RADIOLOGIST
 from lungmesh.console.users import FIRST_USER
 from lungmesh.v1.followup_pb2 import CORRECTION_KIND_CONFIRM, CORRECTION_KIND_REJECT
 from lungmesh.v1.mdt_pb2 import MdtOption, MdtRecommended
@@ -179,6 +180,32 @@ async def test_an_answer_that_is_lost_on_the_way_makes_no_second_correction(tmp_
         await expect(page.locator(".toast")).to_contain_text("nodule 1")
         assert ids == [ids[0]] * 2
         assert reader.said == [(CORRECTION_KIND_CONFIRM, reader.nodule(0))]
+
+
+async def test_what_one_user_said_is_never_sent_as_another_s(tmp_path: Path) -> None:
+    async with a_reader(tmp_path) as reader:
+        page = reader.page
+        password = await reader.console.add_user("rana", RADIOLOGIST)
+        signed_in = asyncio.Event()
+
+        async def lost(route: Route) -> None:
+            if signed_in.is_set():
+                await route.continue_()
+                return
+            await signed_in.wait()
+            await route.abort()
+
+        await page.route("**/corrections", lost)
+        await page.keyboard.press("c")
+        await page.locator(".topbar button", has_text="Sign out").click()
+        await page.fill("input[name=user]", "rana")
+        await page.fill("input[name=password]", password)
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".topbar .user")).to_have_text("rana")
+        async with page.expect_response("**/corrections") as waited:
+            signed_in.set()
+        assert (await waited.value).status == 403
+        assert reader.said == []
 
 
 async def test_a_dialog_is_of_its_nodule_and_of_no_other(tmp_path: Path) -> None:

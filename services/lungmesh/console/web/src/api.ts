@@ -224,9 +224,12 @@ export function whenSessionEnds(then: () => void): void {
   onLoss = then;
 }
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** The session that is open now: what is said in it is never sent in another, which may be another user's. */
+export const sessionNow = (): string => csrf;
+
+async function call<T>(method: string, path: string, body?: unknown, session = csrf): Promise<T> {
   const headers: Record<string, string> = { Accept: "application/json" };
-  if (method !== "GET") headers["X-CSRF-Token"] = csrf;
+  if (method !== "GET") headers["X-CSRF-Token"] = session;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, {
     method,
@@ -287,14 +290,12 @@ export const getHeaders = (id: string): Promise<Record<string, unknown>[]> =>
 export const getMasks = (id: string): Promise<{ masks: Record<string, Mask> }> =>
   call("GET", `${study(id)}/masks`);
 
-/** Sends a correction; the same again, by its id, changes nothing. */
+/** Sends what was said in a session; the same again, by its id, changes nothing. */
 export const correct = (
   id: string,
-  correction: string,
-  nodule: string,
-  body: Record<string, unknown>,
-): Promise<Study> =>
-  call("POST", `${study(id)}/corrections`, { correction_id: correction, nodule_id: nodule, ...body });
+  correction: { correction_id: string; nodule_id: string } & Record<string, unknown>,
+  session: string,
+): Promise<Study> => call("POST", `${study(id)}/corrections`, correction, session);
 
 /** A state of a study that a reader can have read. */
 export interface Edition {

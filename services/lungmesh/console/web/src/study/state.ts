@@ -1,6 +1,6 @@
 // One study as the page shows it: newest answer, live changes, and what the reader said, in order.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { correct, eventsOf, getStudy, Refused, type Study, type StudyRow } from "../api";
+import { correct, eventsOf, getStudy, Refused, sessionNow, type Study, type StudyRow } from "../api";
 
 /** A correction on its way. */
 export interface Said {
@@ -9,6 +9,7 @@ export interface Said {
   number: number;
   kind: string;
   body: Record<string, unknown>;
+  session: string;
 }
 
 interface Told {
@@ -106,7 +107,8 @@ export function useStudy(id: string, told: Told): LiveStudy {
     if (twice) return;
     const correction_id = crypto.randomUUID();
     said.current.add(correction_id);
-    queue.current = [...queue.current, { correction_id, nodule_id, number, kind: body.kind, body }];
+    const session = sessionNow();
+    queue.current = [...queue.current, { correction_id, nodule_id, number, kind: body.kind, body, session }];
     setWaiting(queue.current);
     void sendAll();
   };
@@ -130,9 +132,10 @@ function isOthers(shown: Study | null, answer: Study, said: Set<string>): boolea
 }
 
 async function sent(study: string, said: Said): Promise<Study> {
+  const { correction_id, nodule_id, body, session } = said;
   for (let tried = 0; ; tried++) {
     try {
-      return await correct(study, said.correction_id, said.nodule_id, said.body);
+      return await correct(study, { correction_id, nodule_id, ...body }, session);
     } catch (error) {
       const passing = !(error instanceof Refused) || error.status === 503;
       if (!passing || tried === retryMs.length) throw error;
