@@ -54,11 +54,11 @@ def main() -> int:
     agreed = True
     if options.agree:
         print("model / mesh, stages that sleep on the real chassis")
-        agreed = agree.show(*asyncio.run(agree.compare(options.agree)))
+        agreed = agree.show_agreement(asyncio.run(agree.compare(options.agree)))
     for record in options.load:
         print(f"model / mesh, {record}")
         compared = agree.from_load(record)
-        agreed &= agree.show(0.0, [compared])
+        agreed &= agree.show([compared])
     costs = read_costs()
     region = Region()
     print(

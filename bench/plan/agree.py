@@ -43,6 +43,7 @@ SHAPES = (
 SHARES = (0.1, 0.7, 0.2)
 # Mean seconds in the slower stage, and of the first over it.
 SECOND_SECONDS, FIRST_SHARE = 0.5, 0.6
+BACKLOG, STAT_LIMIT = 200, 1.5
 PRIORITIES: Mapping[str, Priority.ValueType] = {
     "stat": PRIORITY_STAT,
     "routine": PRIORITY_ROUTINE,
@@ -130,8 +131,26 @@ def through_the_model(studies: Sequence[Study], hop_seconds: float) -> list[floa
     return [max(found[study.key].values()) - study.arrival for study in studies]
 
 
-async def compare(count: int) -> tuple[float, list[Compared]]:
-    """Measure one hop at idle, then run all loads; return the hop's seconds and what was found."""
+@dataclass(frozen=True)
+class Agreement:
+    """What was found on the real chassis.
+
+    Attributes
+    ----------
+    hop
+        Seconds of one hop at idle.
+    urgent, allowed
+        Seconds of a stat study that came into a backlog, and the most that it may take.
+    """
+
+    hop: float
+    loads: Sequence[Compared]
+    urgent: float
+    allowed: float
+
+
+async def compare(count: int) -> Agreement:
+    """Measure one hop at idle, run all loads, then send a stat study into a backlog."""
     topics = [envelope.topic(StageProgress, lane) for lane in LANES]
     with broker() as running, tempfile.TemporaryDirectory() as folder:
         service = ServiceProcess("bench.plan.sleepers", "sleepers", Path(folder), running.bootstrap)
@@ -145,9 +164,10 @@ async def compare(count: int) -> tuple[float, list[Compared]]:
                     real = await through_the_mesh(line, studies)
                     model = through_the_model(studies, hop)
                     found.append(Compared(load, [study.lane for study in studies], real, model))
+                urgent, allowed = await into_a_backlog(line, hop)
             finally:
                 service.kill()
-    return hop, found
+    return Agreement(hop, found, urgent, allowed)
 
 
 async def idle_hop(line: Tap) -> float:
@@ -157,6 +177,22 @@ async def idle_hop(line: Tap) -> float:
     studies = [Study(f"idle-{number}", 0.5 * number, "routine", each) for number in range(13)]
     real = await through_the_mesh(line, studies)
     return (float(np.median(real[1:])) - sum(each.values())) / len(SHAPES)
+
+
+async def into_a_backlog(line: Tap, hop_seconds: float) -> tuple[float, float]:
+    """Send a stat study into a backlog of even backfill; return its seconds and the most allowed.
+
+    Allowed is `STAT_LIMIT` times its time in an idle mesh and the tasks that run when it comes.
+    """
+    each = {"first": FIRST_SHARE * SECOND_SECONDS, "second": SECOND_SECONDS}
+    order = f"{each['first']:.4f} {each['second']:.4f}"
+    patients = (deterministic_id("patient", "backlog", number) for number in range(BACKLOG))
+    await line.publish(*(study_received(order, one, PRIORITY_BACKFILL) for one in patients))
+    # By now both stages are at work and the rest waits.
+    await asyncio.sleep(4 * SECOND_SECONDS)
+    (found,) = await through_the_mesh(line, [Study("urgent", 0.0, "stat", each)])
+    alone = sum(each.values()) + len(SHAPES) * hop_seconds
+    return found, STAT_LIMIT * alone + sum(each.values())
 
 
 @contextmanager
@@ -170,9 +206,19 @@ def broker() -> Iterator[Broker]:
         running.kill()
 
 
-def show(hop: float, found: Sequence[Compared]) -> bool:
+def show_agreement(found: Agreement) -> bool:
+    """Print what was found; return whether the model agrees and stat is as quick as it must be."""
+    print(f"one hop at idle: {1000 * found.hop:.0f} ms")
+    agreed = show(found.loads)
+    print(
+        f"a stat study into a backlog of {BACKLOG}: {found.urgent:.2f} s; allowed "
+        f"{found.allowed:.2f} s ({STAT_LIMIT} x alone, and the running tasks)"
+    )
+    return agreed and found.urgent <= found.allowed
+
+
+def show(found: Sequence[Compared]) -> bool:
     """Print the ratios; return whether all mean turnarounds agree."""
-    print(f"one hop at idle: {1000 * hop:.0f} ms")
     print(f"{'load':>5}{'mesh, s':>9}{'model, s':>10}{'ratio':>7}{'p95':>6}   " + "  ".join(LANES))
     for one in found:
         by_lane = "  ".join(f"{one.ratio(lane):.2f}" for lane in LANES if lane in one.lane)
