@@ -157,6 +157,10 @@ def test_dcmtk_shows_a_slice_by_the_presentation_state(
         # dcmtk wants a name in a presentation state; a hospital's copy has the patient's.
         dataset.PatientName = "Name^A"
         dataset.save_as(tmp_path / name)
+    checked = subprocess.run(
+        [program("dcmpschk"), "state.dcm"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "Test passed" in checked.stderr
     command = [program("dcmp2pgm"), "-p", "state.dcm", "slice.dcm", "shown.pgm"]
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
     grey = np.asarray(Image.open(tmp_path / "shown.pgm"), float)
