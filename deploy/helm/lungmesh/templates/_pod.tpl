@@ -15,11 +15,6 @@ metadata:
   labels:
     {{- include "lungmesh.labels" (dict "root" $root "component" $service) | nindent 4 }}
     lungmesh/role: {{ ternary "prepare" "serve" .prepare }}
-  {{- if not .prepare }}
-  annotations:
-    # A changed setting makes new pods.
-    lungmesh/settings: {{ toJson $values | sha256sum | trunc 16 | quote }}
-  {{- end }}
 spec:
   serviceAccountName: {{ $name }}-{{ $service }}
   automountServiceAccountToken: false
