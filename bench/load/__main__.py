@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -91,8 +92,8 @@ class Sender:
 
 def renamed(dataset: Dataset, number: int) -> Dataset:
     """Return the same image under the UIDs and patient of study `number`."""
-    copy = Dataset(dataset)
-    copy.file_meta = pydicom.dataset.FileMetaDataset(dataset.file_meta)
+    # A whole copy: pydicom's own constructors share the elements.
+    copy = deepcopy(dataset)
     copy.PatientID = f"LOAD-{number}"
     copy.StudyInstanceUID = dicom_uid("load", number, "study")
     copy.SeriesInstanceUID = dicom_uid("load", number, "series")
