@@ -290,6 +290,10 @@ class Worker:
         now, dispatch = time.time(), self._dispatch
         async with self._sessions() as session, session.begin():
             row, place = await store.hold(session, row)
+            if row.state == DELIVERY_STATE_COMMITTED:
+                # The PACS said so before our question seemed to fail.
+                row.claimed_by, row.claimed_until = "", 0.0
+                return
             days = self._destination.most_age_days
             passing = isinstance(error, Unavailable)
             if passing:
