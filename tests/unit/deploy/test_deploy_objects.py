@@ -9,6 +9,7 @@ import sys
 import threading
 from typing import Any
 
+import cloudcoil.models.cert_manager.v1 as cert_manager
 import cloudcoil.models.keda.v1alpha1 as keda
 import cloudcoil.models.prometheus_operator.v1 as prometheus
 import jsonschema
@@ -20,15 +21,16 @@ from tests.support.kube import CHART, PROFILES, Object, helm, pods, profile, ren
 
 # Every minor version of Kubernetes that the chart promises (kubeVersion) and that has a schema.
 KUBERNETES = ("1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0")
-# Schemas of these custom resources are published; those of Strimzi, CloudNativePG and cert-manager
-# are not checked here.
+# Schemas of these custom resources are published; those of Strimzi and CloudNativePG are not
+# checked here.
 CUSTOM: dict[str, Any] = {
+    "Certificate": cert_manager.Certificate,
     "ScaledObject": keda.ScaledObject,
     "TriggerAuthentication": keda.TriggerAuthentication,
     "PodMonitor": prometheus.PodMonitor,
     "PrometheusRule": prometheus.PrometheusRule,
 }
-UNCHECKED = {"Kafka", "KafkaNodePool", "KafkaUser", "Cluster", "Certificate"}
+UNCHECKED = {"Kafka", "KafkaNodePool", "KafkaUser", "Cluster"}
 
 
 def of(objects: tuple[Object, ...], kind: str) -> list[Object]:
