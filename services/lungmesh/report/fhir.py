@@ -16,7 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from lungmesh.mesh.ids import deterministic_id
-from lungmesh.report import coding, course, wording
+from lungmesh.report import coding, wording
 from lungmesh.report.content import Category, Content, Nodule, Risk
 from lungmesh.report.fhir_provenance import (
     device_reference,
@@ -26,7 +26,7 @@ from lungmesh.report.fhir_provenance import (
 )
 from lungmesh.report.templating import Templates
 from lungmesh.report.terms import Phrase, date
-from lungmesh.report.wording import category_name, next_exam, nodule_name, sections
+from lungmesh.report.wording import category_name, conclusion, next_exam, nodule_name
 
 _SYSTEMS = {
     "SCT": "http://snomed.info/sct",
@@ -141,10 +141,7 @@ class _Builder:
 
     def diagnostic_report(self, forms: Mapping[str, bytes]) -> dict[str, Any]:
         content = self._content
-        told = list(course.edition(content))
-        for section in sections(content, self._words):
-            if section.name == "impression":
-                told += section.lines
+        told = conclusion(content, self._words)
         out = {
             "resourceType": "DiagnosticReport",
             "id": self.id("report"),

@@ -16,11 +16,11 @@ from hl7apy.core import Group, Message
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from lungmesh.report import coding, course
+from lungmesh.report import coding
 from lungmesh.report.content import Category, Content, Nodule
 from lungmesh.report.objects import DEVICE, VERSION
 from lungmesh.report.templating import Templates
-from lungmesh.report.wording import sections
+from lungmesh.report.wording import conclusion
 
 _HL7_VERSION = "2.5.1"
 # Table 0211's name for UTF-8.
@@ -90,11 +90,10 @@ Observed = tuple[str, Code, str, Sequence[str], str]
 def _observed(content: Content, words: Templates | None) -> Iterator[Observed]:
     study = escaped(content.ids["study_instance_uid"])
     yield "ST", _STUDY_UID, "", [study], ""
-    impression = next(s for s in sections(content, words) if s.name == "impression")
-    told = [*course.edition(content), *impression.lines]
+    told = conclusion(content, words)
     # The lines are repetitions of one OBX-5.
-    yield "TX", _IMPRESSION, "en", [escaped(line.en) for line in told], ""
-    yield "TX", _IMPRESSION, "zh", [escaped(line.zh) for line in told], ""
+    yield "TX", _IMPRESSION, "en", [escaped(line.en) for line in told if line.en], ""
+    yield "TX", _IMPRESSION, "zh", [escaped(line.zh) for line in told if line.zh], ""
     for category in content.categories:
         yield from _category("", category)
     if not content.nodules:

@@ -93,7 +93,7 @@ class ReportStage(Stage):
             **{name: _encoded(dataset) for name, dataset in objects},
             **pictures,
             "fhir.json": fhir.bundle(content, readable, words),
-            "oru.hl7": hl7.oru(content),
+            "oru.hl7": hl7.oru(content, words),
         }
         ctx.progress(0.9, "keeping the report")
         study = event.study

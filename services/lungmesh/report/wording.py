@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lungmesh.report.content import Category, Content, Fact, Model, Nodule
-from lungmesh.report.course import day, listed, probability
+from lungmesh.report.course import day, edition, listed, probability
 from lungmesh.report.page import Page
 from lungmesh.report.templating import Templates
 from lungmesh.report.terms import (
@@ -108,6 +108,12 @@ def sections(content: Content, words: Templates | None = None) -> tuple[Section,
     """Return the report's sections in reading order; the packaged templates speak by default."""
     said = _Writer(content, words or packaged())
     return tuple(section for name in _SECTIONS for section in said.section(name))
+
+
+def conclusion(content: Content, words: Templates | None = None) -> tuple[Phrase, ...]:
+    """Return what the report says in short: what it replaces, and its impression."""
+    found = (section.lines for section in sections(content, words) if section.name == "impression")
+    return (*edition(content), *(line for lines in found for line in lines))
 
 
 def course(nodule: Nodule, content: Content, words: Templates | None = None) -> tuple[Phrase, ...]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 
 from lungmesh.malignancy import reader_score, risk_models
 from lungmesh.mesh.errors import SettingsError
 from lungmesh.report import terms, text
-from lungmesh.report.content import Content
+from lungmesh.report.content import Content, content_sha256
 from lungmesh.report.facts import from_event
-from lungmesh.report.wording import course, packaged, sections, templates
+from lungmesh.report.objects import VERSION, identity
+from lungmesh.report.settings import ReportSettings
+from lungmesh.report.stage import ReportStage
+from lungmesh.report.wording import LANGUAGES, course, packaged, sections, templates
 from lungmesh.v1.followup_pb2 import FollowupUpdated
 from tests.support.report_course import corrected
 from tests.unit.report.conftest import Exam
@@ -175,3 +181,31 @@ def test_every_reason_why_a_model_is_outside_its_use_has_chinese_words() -> None
         "the score knows solid, part-solid, non-solid and calcified nodules only",
     }
     assert reasons == set(terms.OUTSIDE_USE)
+
+
+def test_own_templates_change_the_event_and_the_hash_of_the_content(
+    tmp_path: Path, second: Content
+) -> None:
+    folder = own(tmp_path, "en/limits.txt", "Limits\n{{ notice }}\n")
+    stage, usual = (ReportStage(ReportSettings(templates=where)) for where in (folder, None))
+    assert usual.version == VERSION
+    digest = templates(folder).digest
+    assert stage.version == f"{VERSION}+{digest[:16]}"
+    words = [text.body(second, language) for language in LANGUAGES]
+    assert content_sha256(replace(second, templates=digest), words) != content_sha256(second, words)
+    assert identity(replace(second, templates=digest), "pdf") != identity(second, "pdf")
+    assert identity(replace(second, templates=digest), "sr") == identity(second, "sr")
+
+
+def test_the_page_of_the_docs_names_every_template_and_filter() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "report-templates.md").read_text(
+        encoding="utf-8"
+    )
+    folder = Path(text.__file__).parent / "templates"
+    for path in folder.rglob("*.*"):
+        assert f"`{path.name}`" in page, path.name
+    used = {
+        name for path in folder.rglob("*.txt") for name in re.findall(r"\|(\w+)", path.read_text())
+    }
+    own_filters = used - set(Environment(autoescape=True).filters)
+    assert {name for name in own_filters if f"|{name}" not in page} == set()
