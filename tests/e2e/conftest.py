@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lungmesh.demo.case import write_small_case
+from lungmesh.embedded.state import TENANT
 from tests.support.mesh import (
     alive,
     lungmesh,
@@ -18,8 +19,16 @@ from tests.support.mesh import (
     require_embedded_wheels,
     running_up,
 )
+from tests.support.pacs import Orthanc, found, running_orthanc
 
 STUDY_SECONDS = 240
+PACS = {
+    "kind": "dicom",
+    "name": "pacs",
+    "tenant": TENANT,
+    "host": "127.0.0.1",
+    "ae_title": "ORTHANC",
+}
 
 
 @dataclass
@@ -61,11 +70,23 @@ def command(*arguments: str | Path, limit_seconds: float = STUDY_SECONDS) -> End
 
 
 @pytest.fixture(scope="session")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc | None]:
+    """The hospital's PACS, to which the mesh sends its results; None where Orthanc is absent."""
+    if found("Orthanc") is None:
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("pacs")
+    with running_orthanc(folder, DefaultEncoding="Utf8") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory: pytest.TempPathFactory, pacs: Orthanc | None) -> Iterator[Up]:
     """A mesh that runs as long as the session; SIGTERM must leave no process of it."""
     require_embedded_wheels()
     data = tmp_path_factory.mktemp("up") / "data"
-    with running_up(data):
+    destinations = [] if pacs is None else [{**PACS, "port": pacs.dicom_port}]
+    with running_up(data, LUNGMESH_DELIVERY__DESTINATIONS=json.dumps(destinations)):
         pids = mesh_pids(data)
         yield Up(data)
     assert not alive(pids)

@@ -72,7 +72,7 @@ def processes_over(data: Path) -> list[int]:
 
 @contextmanager
 def running_up(
-    data: Path, *options: str, limit_seconds: float = 120
+    data: Path, *options: str, limit_seconds: float = 120, **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
     """Run `lungmesh up` until the block ends; its mesh is ready when the block begins."""
     process = subprocess.Popen(
@@ -80,6 +80,7 @@ def running_up(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, **environment},
     )
     try:
         wait_for(
