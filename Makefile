@@ -26,7 +26,8 @@ up: setup  ## Start the whole mesh on this machine
 
 test: setup  ## Run all tests: unit, integration, end to end
 	$(BIN)/python -m pytest --numprocesses 2 tests/unit
-	$(BIN)/python -m pytest tests/integration tests/e2e
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile tests/integration
+	$(BIN)/python -m pytest tests/e2e
 
 lint: setup  ## ruff, mypy --strict, buf lint and buf breaking
 	$(BIN)/ruff check .
