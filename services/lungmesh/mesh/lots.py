@@ -11,7 +11,7 @@ R = TypeVar("R")
 
 # A turn of a thread costs as much as a small call. Few enough that a slow store is still asked by
 # many threads at the same time.
-LOT = 4
+LOT = 8
 
 
 class Lots(Generic[T, R]):
