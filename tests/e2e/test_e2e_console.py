@@ -226,8 +226,10 @@ def outline_of(page: Page, nodule: dict[str, Any]) -> Locator:
 
 def draw_axes(page: Page, outline: Locator) -> None:
     """Draw a long axis on the nodule by the mouse; the tool adds the short one."""
-    box = outline.bounding_box()
-    assert box is not None
+    before = None
+    while (box := outline.bounding_box()) is None or box != before:
+        before = box
+        page.wait_for_timeout(300)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 40, y)
     page.mouse.down()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, Route, async_playwright, expect
+from playwright.async_api import FloatRect, Locator, Page, Route, async_playwright, expect
 
 from lungmesh.console.access import RADIOLOGIST
 from lungmesh.console.users import FIRST_USER
@@ -45,6 +45,20 @@ class Reader:
         """Wait until a nodule is chosen and its outline stands on the image."""
         outline = f"path.chosen:not(.inner)[data-nodule='{self.nodule(number)}']"
         await expect(self.page.locator(outline)).to_be_visible()
+
+    async def intercept(self, handler: Callable[[Route], Awaitable[None]]) -> None:
+        """Handle corrections on their way, from the page's next load on: none slips through."""
+        await self.page.route("**/corrections", handler)
+        await self.page.reload()
+        await self.chosen(0)
+
+    async def still_box(self, locator: Locator) -> FloatRect:
+        """Return where something stands once the page moves it no more."""
+        before = None
+        while (box := await locator.bounding_box()) is None or box != before:
+            before = box
+            await self.page.wait_for_timeout(300)
+        return box
 
     async def another_edition(self) -> int:
         """Have the result change without this reader; return its edition."""
@@ -175,7 +189,7 @@ async def test_an_answer_that_is_lost_on_the_way_makes_no_second_correction(tmp_
             else:
                 await route.continue_()
 
-        await page.route("**/corrections", lost)
+        await reader.intercept(lost)
         await page.keyboard.press("c")
         await expect(page.locator(".toast")).to_contain_text("nodule 1")
         assert ids == [ids[0]] * 2
@@ -195,7 +209,7 @@ async def test_what_one_user_said_is_never_sent_as_another_s(tmp_path: Path) -> 
             await signed_in.wait()
             await route.abort()
 
-        await page.route("**/corrections", lost)
+        await reader.intercept(lost)
         await page.keyboard.press("c")
         await page.locator(".topbar button", has_text="Sign out").click()
         await page.fill("input[name=user]", "rana")
@@ -215,8 +229,7 @@ async def test_a_dialog_is_of_its_nodule_and_of_no_other(tmp_path: Path) -> None
         # Axes drawn on one nodule are no size of another.
         await page.keyboard.press("b")
         outline = page.locator("path.chosen:not(.inner)")
-        box = await outline.bounding_box()
-        assert box is not None
+        box = await reader.still_box(outline)
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         await page.mouse.move(x - 20, y)
         await page.mouse.down()
