@@ -22,6 +22,11 @@ Image = npt.NDArray[np.float32]
 _EDGE_MM, _LEAST_RADIUS_MM = 2.5, 4.0
 # A place that was laid over may be off by this much, mm.
 _OFF_MM = 4
+_SHIFTS = [
+    shift
+    for shift in product(range(2 * _OFF_MM + 1), repeat=3)
+    if sum((step - _OFF_MM) ** 2 for step in shift) <= _OFF_MM**2
+]
 # The middle of the nodule whose density is compared: this share of its diameter around its centre.
 _CORE_SHARE, _LEAST_CORE_MM = 0.35, 1.0
 # Noise of single voxels is smoothed away by this much, mm.
@@ -60,11 +65,10 @@ def shows(
     if contrast < _LEAST_CONTRAST_HU:
         return False
     best, dense = -np.inf, 0.0
-    for shift in product(range(2 * _OFF_MM + 1), repeat=3):
-        if sum((step - _OFF_MM) ** 2 for step in shift) > _OFF_MM**2:
-            continue
+    surroundings = _centred(own[ball])
+    for shift in _SHIFTS:
         there = around[tuple(slice(step, step + own.shape[0]) for step in shift)]
-        likeness = _correlation(own[ball], there[ball])
+        likeness = _correlation(surroundings, _centred(there[ball]))
         if likeness > best:
             best, dense = likeness, float(there[core].mean())
     return best >= _LEAST_LIKENESS and dense - _LUNG_HU >= _LEAST_DENSITY * contrast
@@ -89,7 +93,12 @@ def _cube(exam: Exam, center: npt.ArrayLike, half_mm: float) -> Image | None:
     return out
 
 
+def _centred(values: Image) -> Image:
+    out: Image = values - values.mean()
+    return out
+
+
 def _correlation(one: Image, other: Image) -> float:
-    a, b = one - one.mean(), other - other.mean()
-    norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / norm if norm > 0 else 0.0
+    """Return the correlation of values whose means are 0; 0 where one of them is flat."""
+    norm = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) / norm if norm > 0 else 0.0
