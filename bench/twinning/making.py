@@ -192,19 +192,13 @@ def _pair(
 ) -> PairRecord:
     numbers = earlier, current
     exams = [Exam(scans[n].hu, lobes[n], scans[n].grid) for n in numbers]
-    centers = [
-        {one.nodule_id: one.center for one in (*records[n].truth, *(records[n].found or ()))}
-        for n in numbers
-    ]
-    diameters = {
-        one.nodule_id: one.mean_diameter_mm
-        for n in numbers
-        for one in (*records[n].truth, *(records[n].found or ()))
-    }
+    known = [(*records[n].truth, *(records[n].found or ())) for n in numbers]
+    centers = [{one.nodule_id: one.center for one in nodules} for nodules in known]
+    diameters = {one.nodule_id: one.mean_diameter_mm for nodules in known for one in nodules}
     places: dict[str, Place] = {}
     outside: dict[str, float] = {}
-    for start, end, known in ((earlier, current, centers[0]), (current, earlier, centers[1])):
-        for name, center in known.items():
+    for start, end, here in ((earlier, current, centers[0]), (current, earlier, centers[1])):
+        for name, center in here.items():
             places[name] = _triple(moved(center, scans[start], scans[end]))
             outside[name] = _outside(places[name], scans[end].grid)
     laying, seconds, processors, peak = laid(exams[0], exams[1], centers[0], centers[1], diameters)
