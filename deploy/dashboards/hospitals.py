@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from deploy.dashboards.panels import Board, Panel, Query
-from deploy.dashboards.queries import TENANT, most, quantiles, rate
+from deploy.dashboards.queries import OF_TENANT, TENANT, increase, most, quantiles, rate
 
-_MEASURES = {
-    "exam_nodules": "Nodules an exam",
-    "nodule_score": "Detection score",
-    "nodule_diameter_mm": "Diameter of nodules",
-    "nodule_reader_score": "Readers' score",
-    "scan_lung_hu": "HU of the lungs",
-    "scan_noise_hu": "Noise",
-    "scan_slice_spacing_mm": "Distance of slices",
-}
+
+def _median(measure: str, title: str) -> Panel:
+    """What the measure of a hospital's scans or nodules is in the middle, over a day."""
+    counts = f"sum by (le, tenant) (increase(lungmesh_{measure}_bucket{OF_TENANT}[1d]))"
+    return Panel(title, "short", (Query(f"histogram_quantile(0.5, {counts})", "{{tenant}}"),))
+
 
 HOSPITAL = Board(
     "lungmesh-hospital",
@@ -26,22 +23,23 @@ HOSPITAL = Board(
                 Panel(
                     "Objects received",
                     "ops",
-                    (rate("lungmesh_ingest_objects_total", "door, result", '{tenant=~"$tenant"}'),),
+                    (rate("lungmesh_ingest_objects_total", "door, result", OF_TENANT),),
                     kind="stacked",
                 ),
                 Panel(
                     "Bytes received",
                     "Bps",
-                    (rate("lungmesh_ingest_bytes_total", "tenant", '{tenant=~"$tenant"}'),),
+                    (rate("lungmesh_ingest_bytes_total", "tenant", OF_TENANT),),
                 ),
                 Panel(
                     "Scans the quality rules speak of, in 24 h",
                     "short",
                     (
-                        Query(
-                            "sum by (code, severity) (increase("
-                            'lungmesh_scan_quality_findings_total{tenant=~"$tenant"}[24h]))',
-                            "{{code}} {{severity}}",
+                        increase(
+                            "lungmesh_scan_quality_findings_total",
+                            "code, severity",
+                            "24h",
+                            OF_TENANT,
                         ),
                     ),
                 ),
@@ -53,24 +51,18 @@ HOSPITAL = Board(
                 Panel(
                     "Studies ended",
                     "ops",
-                    (rate("lungmesh_ended_studies_total", "lane, outcome", '{tenant=~"$tenant"}'),),
+                    (rate("lungmesh_ended_studies_total", "lane, outcome", OF_TENANT),),
                     kind="stacked",
                 ),
                 Panel(
                     "Last object to report",
                     "s",
-                    quantiles("lungmesh_study_turnaround_seconds", "lane", '{tenant=~"$tenant"}'),
+                    quantiles("lungmesh_study_turnaround_seconds", "lane", OF_TENANT),
                 ),
                 Panel(
                     "Oldest study being read",
                     "s",
-                    (
-                        most(
-                            "lungmesh_oldest_unfinished_study_seconds",
-                            "tenant, lane",
-                            '{tenant=~"$tenant"}',
-                        ),
-                    ),
+                    (most("lungmesh_oldest_unfinished_study_seconds", "tenant, lane", OF_TENANT),),
                 ),
             ),
         ),
@@ -143,13 +135,11 @@ DOORS = Board(
                     "Waiting, and for how long",
                     "short",
                     (
-                        Query(
-                            "max by (tenant, destination) (lungmesh_delivery_waiting)",
-                            "{{tenant}} {{destination}} reports",
-                        ),
-                        Query(
-                            "max by (tenant, destination) (lungmesh_delivery_oldest_seconds)",
-                            "{{tenant}} {{destination}} oldest, s",
+                        most("lungmesh_delivery_waiting", "tenant, destination", what="reports"),
+                        most(
+                            "lungmesh_delivery_oldest_seconds",
+                            "tenant, destination",
+                            what="oldest, s",
                         ),
                     ),
                 ),
@@ -158,9 +148,10 @@ DOORS = Board(
                     "short",
                     (
                         most("lungmesh_delivery_dead_letters", "tenant, destination"),
-                        Query(
-                            "max by (tenant, destination) (lungmesh_delivery_destination_down)",
-                            "{{tenant}} {{destination}} away",
+                        most(
+                            "lungmesh_delivery_destination_down",
+                            "tenant, destination",
+                            what="away",
                         ),
                     ),
                 ),
@@ -194,13 +185,7 @@ PROGRAMME = Board(
                 Panel(
                     "Exams by category, over 28 days",
                     "short",
-                    (
-                        Query(
-                            "sum by (category) (increase("
-                            'lungmesh_followup_exams_total{tenant=~"$tenant"}[28d]))',
-                            "{{category}}",
-                        ),
-                    ),
+                    (increase("lungmesh_followup_exams_total", "category", "28d", OF_TENANT),),
                     kind="stacked",
                 ),
             ),
@@ -211,13 +196,7 @@ PROGRAMME = Board(
                 Panel(
                     "Due, overdue, lost",
                     "short",
-                    (
-                        Query(
-                            "max by (tenant, escalation) "
-                            '(lungmesh_followup_late_exams{tenant=~"$tenant"})',
-                            "{{tenant}} {{escalation}}",
-                        ),
-                    ),
+                    (most("lungmesh_followup_late_exams", "tenant, escalation", OF_TENANT),),
                     kind="stacked",
                 ),
                 Panel(
@@ -270,36 +249,19 @@ DRIFT = Board(
         ),
         (
             "Medians over a day",
-            tuple(
-                Panel(
-                    title,
-                    "short",
-                    (
-                        Query(
-                            "histogram_quantile(0.5, sum by (le, tenant) (increase("
-                            f'lungmesh_{name}_bucket{{tenant=~"$tenant"}}[1d])))',
-                            "{{tenant}}",
-                        ),
-                    ),
-                )
-                for name, title in list(_MEASURES.items())[:4]
+            (
+                _median("exam_nodules", "Nodules an exam"),
+                _median("nodule_score", "Detection score"),
+                _median("nodule_diameter_mm", "Diameter of nodules"),
+                _median("nodule_reader_score", "Readers' score"),
             ),
         ),
         (
             "Medians over a day: the scans",
-            tuple(
-                Panel(
-                    title,
-                    "short",
-                    (
-                        Query(
-                            "histogram_quantile(0.5, sum by (le, tenant) (increase("
-                            f'lungmesh_{name}_bucket{{tenant=~"$tenant"}}[1d])))',
-                            "{{tenant}}",
-                        ),
-                    ),
-                )
-                for name, title in list(_MEASURES.items())[4:]
+            (
+                _median("scan_lung_hu", "HU of the lungs"),
+                _median("scan_noise_hu", "Noise"),
+                _median("scan_slice_spacing_mm", "Distance of slices"),
             ),
         ),
         (
@@ -308,21 +270,16 @@ DRIFT = Board(
                 Panel(
                     "Scans refused, share of a day",
                     "percentunit",
-                    (
-                        Query(
-                            "lungmesh:scans_refused:ratio1d",
-                            "{{tenant}}",
-                        ),
-                    ),
+                    (Query("lungmesh:scans_refused:ratio1d", "{{tenant}}"),),
                 ),
                 Panel(
                     "Nodules of a second reading, over 7 days",
                     "short",
                     (
-                        Query(
-                            "sum by (role, versions, result) "
-                            "(increase(lungmesh_detection_compared_nodules_total[7d]))",
-                            "{{role}} {{versions}} {{result}}",
+                        increase(
+                            "lungmesh_detection_compared_nodules_total",
+                            "role, versions, result",
+                            "7d",
                         ),
                     ),
                     "Canary and shadow versions of the networks.",

@@ -101,36 +101,24 @@ def built(board: Board) -> dashboard.Dashboard:
         out = out.with_row(dashboard.Row(title))
         width = _WIDTH // len(panels)
         for panel in panels:
-            made = _number(panel) if panel.kind == "number" else _lines(panel)
-            out = out.with_panel(made.span(width).height(_HEIGHT))
+            out = out.with_panel(_drawn(panel).span(width).height(_HEIGHT))
     return out
 
 
-def _lines(panel: Panel) -> timeseries.Panel:
-    out = (
-        timeseries.Panel()
-        .title(panel.title)
-        .description(panel.description)
-        .unit(panel.unit)
-        .datasource(_SOURCE)
-        .min(0)
-        .fill_opacity(60 if panel.kind == "stacked" else 8)
-        .targets(_targets(panel.queries))
-    )
-    if panel.kind == "stacked":
-        out = out.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
-    return out
-
-
-def _number(panel: Panel) -> stat.Panel:
+def _drawn(panel: Panel) -> stat.Panel | timeseries.Panel:
+    out = stat.Panel() if panel.kind == "number" else _lines(stacked=panel.kind == "stacked")
     return (
-        stat.Panel()
-        .title(panel.title)
+        out.title(panel.title)
         .description(panel.description)
         .unit(panel.unit)
         .datasource(_SOURCE)
         .targets(_targets(panel.queries))
     )
+
+
+def _lines(stacked: bool) -> timeseries.Panel:
+    out = timeseries.Panel().min(0).fill_opacity(60 if stacked else 8)
+    return out.stacking(common.StackingConfig().mode(StackingMode.NORMAL)) if stacked else out
 
 
 def _targets(queries: Sequence[Query]) -> list[Builder[Dataquery]]:

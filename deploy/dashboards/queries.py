@@ -7,6 +7,9 @@ from deploy.dashboards.panels import Query, Variable
 RATE = "[$__rate_interval]"
 TENANT = Variable("tenant", "Hospital", "lungmesh_ended_studies_total")
 STAGE_CHOICE = Variable("stage", "Stage", "lungmesh_stage_places")
+# Of what is chosen at the top of the board.
+OF_TENANT = '{tenant=~"$tenant"}'
+OF_STAGE = '{stage=~"$stage"}'
 
 
 def quantile(share: float, metric: str, by: str, where: str = "") -> str:
@@ -28,16 +31,22 @@ def rate(metric: str, by: str, where: str = "") -> Query:
     return Query(f"sum by ({by}) (rate({metric}{where}{RATE}))", legend(by))
 
 
-def total(metric: str, by: str, where: str = "") -> Query:
+def increase(metric: str, by: str, over: str, where: str = "", what: str = "") -> Query:
+    """Return how often something happened in the time `over`."""
+    return Query(f"sum by ({by}) (increase({metric}{where}[{over}]))", legend(by, what))
+
+
+def total(metric: str, by: str, where: str = "", what: str = "") -> Query:
     """Return the sum of a gauge by labels."""
-    return Query(f"sum by ({by}) ({metric}{where})", legend(by))
+    return Query(f"sum by ({by}) ({metric}{where})", legend(by, what))
 
 
-def most(metric: str, by: str, where: str = "") -> Query:
+def most(metric: str, by: str, where: str = "", what: str = "") -> Query:
     """Return the greatest of a gauge by labels; for what every replica tells."""
-    return Query(f"max by ({by}) ({metric}{where})", legend(by))
+    return Query(f"max by ({by}) ({metric}{where})", legend(by, what))
 
 
-def legend(by: str) -> str:
-    """Return the name of a series by its labels."""
-    return " ".join(f"{{{{{label.strip()}}}}}" for label in by.split(","))
+def legend(by: str, what: str = "") -> str:
+    """Return the name of a series: its labels, and what it counts where a panel has several."""
+    labels = [f"{{{{{label.strip()}}}}}" for label in by.split(",")]
+    return " ".join([*labels, what]).rstrip()

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from deploy.dashboards.panels import Board, Panel, Query
-from deploy.dashboards.queries import RATE, STAGE_CHOICE, most, quantiles, rate, total
+from deploy.dashboards.queries import (
+    OF_STAGE,
+    RATE,
+    STAGE_CHOICE,
+    increase,
+    most,
+    quantiles,
+    rate,
+    total,
+)
 
 MESH = Board(
     "lungmesh-mesh",
@@ -68,12 +77,7 @@ MESH = Board(
                 Panel(
                     "Dead letters in 15 min",
                     "short",
-                    (
-                        Query(
-                            "sum by (stage, kind) (increase(lungmesh_dead_letters_total[15m]))",
-                            "{{stage}} {{kind}}",
-                        ),
-                    ),
+                    (increase("lungmesh_dead_letters_total", "stage, kind", "15m"),),
                 ),
                 Panel(
                     "Stages that stopped themselves; broker away",
@@ -100,19 +104,19 @@ STAGE = Board(
                 Panel(
                     "Events finished",
                     "ops",
-                    (rate("lungmesh_events_total", "stage, result", '{stage=~"$stage"}'),),
+                    (rate("lungmesh_events_total", "stage, result", OF_STAGE),),
                     kind="stacked",
                 ),
                 Panel(
                     "By lane",
                     "ops",
-                    (rate("lungmesh_events_total", "stage, lane", '{stage=~"$stage"}'),),
+                    (rate("lungmesh_events_total", "stage, lane", OF_STAGE),),
                     kind="stacked",
                 ),
                 Panel(
                     "Bytes of events",
                     "Bps",
-                    (rate("lungmesh_event_bytes_total", "stage, direction", '{stage=~"$stage"}'),),
+                    (rate("lungmesh_event_bytes_total", "stage, direction", OF_STAGE),),
                 ),
             ),
         ),
@@ -122,12 +126,12 @@ STAGE = Board(
                 Panel(
                     "In the handler",
                     "s",
-                    quantiles("lungmesh_handler_seconds", "stage", '{stage=~"$stage"}'),
+                    quantiles("lungmesh_handler_seconds", "stage", OF_STAGE),
                 ),
                 Panel(
                     "Waiting for it",
                     "s",
-                    quantiles("lungmesh_queue_seconds", "lane", '{stage=~"$stage"}'),
+                    quantiles("lungmesh_queue_seconds", "lane", OF_STAGE),
                 ),
                 Panel(
                     "Busy",
@@ -156,30 +160,26 @@ STAGE = Board(
                             '(lungmesh_lag_events{stage=~"$stage"}))',
                             "{{stage}} behind",
                         ),
-                        Query(
-                            'sum by (stage) (lungmesh_queued_events{stage=~"$stage"})',
-                            "{{stage}} queued",
-                        ),
-                        Query(
-                            'sum by (stage) (lungmesh_in_flight_events{stage=~"$stage"})',
-                            "{{stage}} in a handler",
-                        ),
+                        total("lungmesh_queued_events", "stage", OF_STAGE, "queued"),
+                        total("lungmesh_in_flight_events", "stage", OF_STAGE, "in a handler"),
                     ),
                 ),
                 Panel(
                     "Tried again",
                     "ops",
-                    (rate("lungmesh_retries_total", "stage, kind", '{stage=~"$stage"}'),),
+                    (rate("lungmesh_retries_total", "stage, kind", OF_STAGE),),
                 ),
                 Panel(
                     "Past the deadline; given partitions anew",
                     "short",
                     (
-                        total("lungmesh_overdue_handlers", "stage", '{stage=~"$stage"}'),
-                        Query(
-                            "sum by (stage) "
-                            '(increase(lungmesh_assignments_total{stage=~"$stage"}[15m]))',
-                            "{{stage}} rebalances in 15 min",
+                        total("lungmesh_overdue_handlers", "stage", OF_STAGE),
+                        increase(
+                            "lungmesh_assignments_total",
+                            "stage",
+                            "15m",
+                            OF_STAGE,
+                            "rebalances in 15 min",
                         ),
                     ),
                 ),
@@ -294,12 +294,7 @@ KAFKA = Board(
                 Panel(
                     "Groups shared out anew, in 15 min",
                     "short",
-                    (
-                        Query(
-                            "sum by (stage) (increase(lungmesh_assignments_total[15m]))",
-                            "{{stage}}",
-                        ),
-                    ),
+                    (increase("lungmesh_assignments_total", "stage", "15m"),),
                 ),
             ),
         ),
