@@ -14,7 +14,7 @@ from lungmesh.delivery.parcel import Parcel, objects_of
 from lungmesh.delivery.settings import DicomDestination
 from lungmesh.mesh.dicom_commitment import Instance, request_commitment
 from lungmesh.mesh.dicom_scu import Peer, send_files
-from lungmesh.v1.report_pb2 import ReportReady
+from lungmesh.v1.report_pb2 import Artefact, ReportReady
 
 
 class DicomSender:
@@ -36,7 +36,7 @@ class DicomSender:
 
     def wanted(self, report: ReportReady) -> int:
         """Return how many objects go."""
-        return len(objects_of(report, self._kinds))
+        return len(self.chosen(report))
 
     async def send(self, parcel: Parcel) -> None:
         """Return once the PACS has answered 0x0000 for each object."""
@@ -46,7 +46,7 @@ class DicomSender:
     def _send(self, parcel: Parcel) -> None:
         datasets = [
             with_identity(parcel.read(one.content), parcel.identity)
-            for one in objects_of(parcel.report, self._kinds)
+            for one in self.chosen(parcel.report)
         ]
         send_files(datasets, self._peer).require_all_sent()
 
@@ -61,9 +61,9 @@ class DicomSender:
             self._thread, request_commitment, instances, transaction_uid, self._peer
         )
 
-    def committed(self, report: ReportReady) -> list[str]:
-        """Return the names of the objects that a commitment is about."""
-        return [one.name for one in objects_of(report, self._kinds)]
+    def chosen(self, report: ReportReady) -> list[Artefact]:
+        """Return the objects that go, which a commitment is about too."""
+        return objects_of(report, self._kinds)
 
 
 def _instance(data: bytes) -> Instance:

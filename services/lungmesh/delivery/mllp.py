@@ -37,6 +37,7 @@ class MllpSender:
     def __init__(self, destination: MllpDestination) -> None:
         self._there = destination
         self._tls = destination.tls.context() if destination.tls else None
+        self._name = f"the receiver at {destination.host}:{destination.port}"
 
     def wanted(self, report: ReportReady) -> int:
         """Return 1: the message."""
@@ -47,12 +48,11 @@ class MllpSender:
         message, control_id = await asyncio.to_thread(self._message, parcel)
         answer = await self._exchange(message)
         code, of = acknowledged(answer)
-        name = f"the receiver at {self._there.host}:{self._there.port}"
         if code in _REFUSED:
             # Its own words may quote patient data.
-            raise Refused(f"{name} answered {code} ({_REFUSED[code]})")
+            raise Refused(f"{self._name} answered {code} ({_REFUSED[code]})")
         if code not in _ACCEPTED or of != control_id:
-            raise Unavailable(f"{name} did not acknowledge the message")
+            raise Unavailable(f"{self._name} did not acknowledge the message")
 
     def _message(self, parcel: Parcel) -> tuple[bytes, str]:
         there = self._there
@@ -68,14 +68,13 @@ class MllpSender:
 
     async def _exchange(self, message: bytes) -> bytes:
         there = self._there
-        name = f"the receiver at {there.host}:{there.port}"
         try:
             async with asyncio.timeout(there.connect_seconds):
                 reader, writer = await asyncio.open_connection(
                     there.host, there.port, ssl=self._tls, limit=_MOST_ANSWER_BYTES
                 )
         except (OSError, TimeoutError, ssl.SSLError) as error:
-            raise Unavailable(f"{name} cannot be reached ({type(error).__name__})") from None
+            raise Unavailable(f"{self._name} cannot be reached ({type(error).__name__})") from None
         try:
             async with asyncio.timeout(there.answer_seconds):
                 writer.write(_START + message + _END)
@@ -87,7 +86,7 @@ class MllpSender:
             asyncio.IncompleteReadError,
             asyncio.LimitOverrunError,
         ) as error:
-            raise Unavailable(f"{name} did not answer ({type(error).__name__})") from None
+            raise Unavailable(f"{self._name} did not answer ({type(error).__name__})") from None
         finally:
             writer.close()
 

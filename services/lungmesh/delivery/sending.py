@@ -40,7 +40,6 @@ from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_SENT,
     DELIVERY_STATE_WAITING,
 )
-from lungmesh.v1.report_pb2 import ReportReady
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +135,11 @@ class Dispatch:
 
     async def committed(self, said: Commitment) -> bool:
         """Keep what a PACS says of a storage commitment; return whether it was asked for."""
+        if not said.transaction_uid:
+            return False
         async with self.mesh.sessions() as session, session.begin():
             row = await store.by_transaction(session, said.transaction_uid)
-            if row is None or not said.transaction_uid:
+            if row is None:
                 return False
             if row.state != DELIVERY_STATE_SENT:
                 return True
@@ -200,7 +201,7 @@ class Worker:
             corrects = await store.corrects(session, row)
             asking = row.state == DELIVERY_STATE_SENT
             if asking:
-                row.transaction_uid = dicom_uid("commitment", *_key(row), row.attempts)
+                row.transaction_uid = dicom_uid("commitment", *row.key, row.attempts)
         with span(
             "deliver",
             SpanKind.CLIENT,
@@ -242,7 +243,7 @@ class Worker:
 
     async def _send(self, row: ItemRow, standing: Standing) -> None:
         blobs = self._dispatch.mesh.blobs
-        report = ReportReady.FromString(row.event)
+        report = row.report()
         began = time.time()
         receipt = receipt_of(row)
         if not await asyncio.to_thread(blobs.exists, receipt):
@@ -254,7 +255,7 @@ class Worker:
         async with self._sessions() as session, session.begin():
             row, place = await store.hold(session, row)
             row.state, row.sent_at, row.error = DELIVERY_STATE_SENT, now, ""
-            row.claimed_by, row.claimed_until = "", 0.0
+            row.let_go()
             row.due_at = now if commits else None
             if store.answered(place):
                 await store.hurry(session, place, now)
@@ -268,19 +269,14 @@ class Worker:
         sender, destination = self._sender, self._destination
         assert isinstance(sender, DicomSender)  # noqa: S101
         assert isinstance(destination, DicomDestination)  # noqa: S101
-        report = ReportReady.FromString(row.event)
+        report = row.report()
         blobs = self._dispatch.mesh.blobs
-        names = set(sender.committed(report))
-        objects = [
-            await asyncio.to_thread(blobs.get, one.content)
-            for one in report.artefacts
-            if one.name in names
-        ]
+        objects = [await asyncio.to_thread(blobs.get, one.content) for one in sender.chosen(report)]
         await sender.ask_commitment(objects, row.transaction_uid)
         async with self._sessions() as session, session.begin():
             row, place = await store.hold(session, row)
             store.answered(place)
-            row.claimed_by, row.claimed_until = "", 0.0
+            row.let_go()
             # The answer may have come already.
             if row.state == DELIVERY_STATE_SENT:
                 row.due_at = time.time() + destination.commitment_seconds
@@ -292,7 +288,7 @@ class Worker:
             row, place = await store.hold(session, row)
             if row.state == DELIVERY_STATE_COMMITTED:
                 # The PACS said so before our question seemed to fail.
-                row.claimed_by, row.claimed_until = "", 0.0
+                row.let_go()
                 return
             days = self._destination.most_age_days
             passing = isinstance(error, Unavailable)
@@ -307,7 +303,7 @@ class Worker:
             if row.state == DELIVERY_STATE_SENT and not passing:
                 # It has the report; that it commits nothing is worth a word and no more.
                 row.error, row.due_at = str(error), None
-                row.claimed_by, row.claimed_until = "", 0.0
+                row.let_go()
                 return
             due = now + dispatch.backoff(row.attempts) if passing else None
             await store.failed(session, row, self._rule, str(error), due)
@@ -328,12 +324,8 @@ class Worker:
 
 def receipt_of(row: ItemRow) -> str:
     """Return the key of the note that a destination has confirmed a report."""
-    digest = ReportReady.FromString(row.event).content_sha256[:16]
+    digest = row.report().content_sha256[:16]
     edition = f"e{row.edition}" if row.edition > 1 else ""
     return (
         f"{row.tenant}/{row.study_id}/r{row.revision}{edition}/delivery/{row.destination}-{digest}"
     )
-
-
-def _key(row: ItemRow) -> tuple[object, ...]:
-    return (row.tenant, row.destination, row.study_id, row.revision, row.edition)

@@ -11,14 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    func,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -171,9 +164,7 @@ async def know(session: AsyncSession, rules: Iterable[Rule]) -> None:
         return
     postgres = session.get_bind().dialect.name == "postgresql"
     new = (postgresql if postgres else sqlite).insert(DestinationRow)
-    zero = {"failures": 0, "down_since": 0.0, "resume_at": 0.0, "probe_until": 0.0}
-    filled = [{**row, **zero, "error": "", "last_sent_at": 0.0} for row in rows]
-    await session.execute(new.on_conflict_do_nothing(), filled)
+    await session.execute(new.on_conflict_do_nothing(), rows)
 
 
 async def claim(
@@ -254,8 +245,7 @@ async def hold(session: AsyncSession, row: ItemRow) -> tuple[ItemRow, Destinatio
     place = await session.get_one(
         DestinationRow, (row.tenant, row.destination), with_for_update=True
     )
-    key = (row.tenant, row.destination, row.study_id, row.revision, row.edition)
-    now = await session.get_one(ItemRow, key, with_for_update=True)
+    now = await session.get_one(ItemRow, row.key, with_for_update=True)
     return now, place
 
 
@@ -292,7 +282,8 @@ async def failed(
     session: AsyncSession, row: ItemRow, rule: Rule, error: str, due_at: float | None
 ) -> None:
     """Note a failure: the item is due again, or a dead letter when `due_at` is None."""
-    row.error, row.claimed_by, row.claimed_until = error, "", 0.0
+    row.error = error
+    row.let_go()
     if due_at is None:
         row.state, row.due_at = DELIVERY_STATE_REFUSED, None
     elif row.state == DELIVERY_STATE_WAITING and rule.latest_only and await _newer(session, row):

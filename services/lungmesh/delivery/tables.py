@@ -8,6 +8,8 @@ from __future__ import annotations
 from sqlalchemy import Index, LargeBinary
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from lungmesh.v1.report_pb2 import ReportReady
+
 
 class DeliveryBase(DeclarativeBase):
     """Tables of the delivery service."""
@@ -49,9 +51,22 @@ class ItemRow(DeliveryBase):
     event: Mapped[bytes] = mapped_column(LargeBinary)
 
     @property
+    def key(self) -> tuple[str, str, str, int, int]:
+        """Its primary key."""
+        return self.tenant, self.destination, self.study_id, self.revision, self.edition
+
+    @property
     def order(self) -> tuple[int, int]:
         """Its place among the editions of the study."""
         return self.revision, self.edition
+
+    def report(self) -> ReportReady:
+        """Return the report."""
+        return ReportReady.FromString(self.event)
+
+    def let_go(self) -> None:
+        """Have nobody work on it now."""
+        self.claimed_by, self.claimed_until = "", 0.0
 
 
 class DestinationRow(DeliveryBase):

@@ -15,7 +15,7 @@ from lungmesh.v1.events_pb2 import (
     StageProgress,
     StudyFailed,
 )
-from lungmesh.v1.report_pb2 import ReportDelivered, ReportReady
+from lungmesh.v1.report_pb2 import ReportDelivered
 
 _STAGE = "delivery"
 
@@ -30,7 +30,7 @@ class Teller:
         self, session: AsyncSession, row: ItemRow, count: int, seconds: float
     ) -> None:
         """Say that the destination has confirmed every object."""
-        study = ReportReady.FromString(row.event).study
+        study = row.report().study
         event = ReportDelivered(study=study, destination=row.destination, object_count=count)
         await self._mesh.emit(session, event, _id(row, "delivered", row.since))
         progress = StageProgress(
@@ -43,7 +43,7 @@ class Teller:
         self, session: AsyncSession, row: ItemRow, error: Unavailable | Refused
     ) -> None:
         """Say that the destination did not take it, and that it is tried again."""
-        study = ReportReady.FromString(row.event).study
+        study = row.report().study
         progress = StageProgress(
             study=study,
             stage=_STAGE,
@@ -59,7 +59,7 @@ class Teller:
         """Say that it is a dead letter."""
         refused = isinstance(error, Refused)
         event = StudyFailed(
-            study=ReportReady.FromString(row.event).study,
+            study=row.report().study,
             stage=_STAGE,
             kind=FAILURE_KIND_REFUSED if refused else FAILURE_KIND_UNAVAILABLE,
             error_class=type(error).__name__,
@@ -76,5 +76,4 @@ def delivery_id(row: ItemRow) -> str:
 
 
 def _id(row: ItemRow, *what: object) -> str:
-    key = (row.tenant, row.destination, row.study_id, row.revision, row.edition)
-    return deterministic_id(_STAGE, *key, *what)
+    return deterministic_id(_STAGE, *row.key, *what)

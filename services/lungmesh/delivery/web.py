@@ -42,14 +42,12 @@ class WebPeer:
                 answer = await client.post(self._url + path, content=body, headers=headers)
         except (httpx.HTTPError, TimeoutError) as error:
             # The text may name addresses; none of it names a patient, but the class says enough.
-            raise Unavailable(
-                f"the server at {self._url} did not answer ({type(error).__name__})"
-            ) from None
+            raise Unavailable(f"{self.name} did not answer ({type(error).__name__})") from None
         status = answer.status_code
         if answer.is_success or status in taken:
             return answer
         # The server's own words may quote patient data.
-        text = f"the server at {self._url} answered {status} {answer.reason_phrase}".rstrip()
+        text = f"{self.name} answered {status} {answer.reason_phrase}".rstrip()
         if status in _PASSING or status >= 500:
             raise Unavailable(text)
         raise Refused(text)
