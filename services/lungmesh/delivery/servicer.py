@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select
 
 from lungmesh.delivery import figures, store
@@ -18,7 +18,7 @@ from lungmesh.delivery.store import Rule
 from lungmesh.delivery.tables import ItemRow
 from lungmesh.delivery.telling import delivery_id
 from lungmesh.mesh import Mesh
-from lungmesh.mesh.db import READS_ONLY
+from lungmesh.mesh.db import READS_ONLY, after_commit
 from lungmesh.v1 import delivery_pb2, delivery_pb2_grpc
 
 _LIST_LIMIT = 100
@@ -99,22 +99,16 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
     ) -> delivery_pb2.ReplayDeliveriesResponse:
         """Put dead letters on their way again; of a named study without one, what went last."""
         chosen = (request.tenant, request.destination, request.study_id)
+        rule = self._rules.get((request.tenant, request.destination))
         blobs = self._mesh.blobs
         async with self._mesh.sessions() as session, session.begin():
             rows = await store.to_replay(session, *chosen)
             for row in rows:
                 await asyncio.to_thread(blobs.delete, receipt_of(row))
                 store.send_again(row, time.time())
-            self._ring_after(session.sync_session, {(request.tenant, request.destination)})
+            if rule is not None:
+                after_commit(session, partial(self._ring, rule))
         return delivery_pb2.ReplayDeliveriesResponse(replayed=len(rows))
-
-    def _ring_after(self, session: object, places: Collection[tuple[str, str]]) -> None:
-        def wake(_: object) -> None:
-            for place in places:
-                if place in self._rules:
-                    self._ring(self._rules[place])
-
-        sqlalchemy_event.listen(session, "after_commit", wake, once=True)
 
 
 def _delivery(row: ItemRow) -> delivery_pb2.Delivery:

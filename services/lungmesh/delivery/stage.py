@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf.message import Message
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lungmesh.delivery import store
 from lungmesh.delivery.parcel import Sender
 from lungmesh.delivery.store import Rule
 from lungmesh.mesh import Context, Stage
+from lungmesh.mesh.db import after_commit
 from lungmesh.v1.console_pb2 import StudySigned
 from lungmesh.v1.report_pb2 import ReportDelivered, ReportReady
 
@@ -45,9 +45,9 @@ class DeliveryStage(Stage):
                 await store.take_in(session, event, taking, time.time())
             else:
                 await store.sign(session, event, rules, time.time())
-            sqlalchemy_event.listen(session.sync_session, "after_commit", wake, once=True)
+            after_commit(session, wake)
 
-        def wake(_: object) -> None:
+        def wake() -> None:
             for rule in rules:
                 self._ring(rule)
 

@@ -11,13 +11,13 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 from opentelemetry.trace import Tracer
-from sqlalchemy import event, update
+from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from lungmesh.mesh.blobs import BlobStore
 from lungmesh.mesh.bus.port import Bus
-from lungmesh.mesh.db import Database, OutboxRow
+from lungmesh.mesh.db import Database, OutboxRow, after_commit
 from lungmesh.mesh.errors import SettingsError
 from lungmesh.mesh.handling import EventHandler
 from lungmesh.mesh.ids import deterministic_id
@@ -155,10 +155,5 @@ class Chassis:
             await callback()
 
     def _wake_after(self, session: AsyncSession) -> None:
-        if self.relay is None:
-            return
-        relay = self.relay
-
-        @event.listens_for(session.sync_session, "after_commit", once=True)
-        def committed(_: object) -> None:
-            relay.wake()
+        if self.relay is not None:
+            after_commit(session, self.relay.wake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ _CHASSIS = Path(__file__).parent / "migrations"
 # Execution options of a session's connection for a transaction that only reads: on SQLite it then
 # waits for no writer. `await session.connection(execution_options=READS_ONLY)` comes first in it.
 READS_ONLY = {"lungmesh_reads_only": True}
+
+
+def after_commit(session: AsyncSession, then: Callable[[], None]) -> None:
+    """Call back once the session's transaction is committed; not when it is rolled back."""
+    event.listen(session.sync_session, "after_commit", lambda _: then(), once=True)
 
 
 class ChassisBase(DeclarativeBase):
