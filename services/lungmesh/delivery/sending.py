@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from secrets import SystemRandom
 
-from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.trace import SpanKind
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -33,7 +33,7 @@ from lungmesh.mesh.dicom_commitment import Commitment
 from lungmesh.mesh.errors import told
 from lungmesh.mesh.ids import dicom_uid
 from lungmesh.mesh.tasks import finish
-from lungmesh.mesh.telemetry import span, trace_of
+from lungmesh.mesh.telemetry import span, span_failed, trace_of
 from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_COMMITTED,
     DELIVERY_STATE_REFUSED,
@@ -282,7 +282,7 @@ class Worker:
                 row.due_at = time.time() + destination.commitment_seconds
 
     async def _failed(self, row: ItemRow, error: Refused | Unavailable) -> None:
-        get_current_span().set_status(Status(StatusCode.ERROR, type(error).__name__))
+        span_failed(error)
         now, dispatch = time.time(), self._dispatch
         async with self._sessions() as session, session.begin():
             row, place = await store.hold(session, row)

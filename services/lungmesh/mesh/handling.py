@@ -7,7 +7,7 @@ import random
 import threading
 import time
 
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Tracer
 
 from lungmesh.mesh import envelope, failures
 from lungmesh.mesh.blobs import BlobStore
@@ -22,7 +22,7 @@ from lungmesh.mesh.progress import Progress
 from lungmesh.mesh.results import Results, name_outputs
 from lungmesh.mesh.stage import Context, Stage, run_stage
 from lungmesh.mesh.starts import Starts
-from lungmesh.mesh.telemetry import Metrics, exemplar, study_of_log, trace_of
+from lungmesh.mesh.telemetry import Metrics, exemplar, span_failed, study_of_log, trace_of
 from lungmesh.v1 import events_pb2
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class EventHandler:
                 "lungmesh.tenant": event.study.tenant,
             },
             record_exception=False,
-        ) as span:
+        ):
             progress = Progress(self._bus, self.stage, event)
             try:
                 head = await self._parked.head(event.key) if self.stage.ordered else None
@@ -110,8 +110,7 @@ class EventHandler:
                 if head is not None:
                     await self._parked.clear(event.key)
             except Exception as error:
-                # The text of an error may hold anything: spans name only its class.
-                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                span_failed(error)
                 return await self._failed(event, attempt, progress, error)
             self.breaker.succeeded()
         return None

@@ -12,13 +12,13 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_current_span
+from opentelemetry.trace import SpanKind, Tracer
 
 from lungmesh.mesh.blobs import BlobMissing
 from lungmesh.mesh.contract import validate
 from lungmesh.mesh.errors import BadInput, MeshError, Refused, SettingsError, Unavailable
 from lungmesh.mesh.settings import TlsSettings
-from lungmesh.mesh.telemetry import Metrics, exemplar, trace_of
+from lungmesh.mesh.telemetry import Metrics, exemplar, span_failed, trace_of
 from lungmesh.mesh.tls import server_credentials
 
 log = logging.getLogger(__name__)
@@ -182,9 +182,7 @@ class _Measured:
         seconds = time.perf_counter() - self._started
         self._call._metrics.call_seconds.labels(method).observe(seconds, exemplar())
         if isinstance(error, Exception):
-            # The text of an error may hold anything: spans name only its class.
-            status = Status(StatusCode.ERROR, type(error).__name__)
-            get_current_span().set_status(status)
+            span_failed(error)
         self._span.__exit__(kind, error, stack)
         # A status that the servicer chose itself (abort) passes as it is.
         if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):

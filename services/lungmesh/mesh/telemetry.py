@@ -210,9 +210,15 @@ def span(
         try:
             yield current
         except Exception as error:
-            # The text of an error may hold anything.
-            current.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            span_failed(error)
             raise
+
+
+def span_failed(error: BaseException) -> None:
+    """Say on the current span that its work failed."""
+    # The text of an error may hold anything: spans name only its class.
+    status = trace.Status(trace.StatusCode.ERROR, type(error).__name__)
+    trace.get_current_span().set_status(status)
 
 
 def trace_from(senders: Sequence[SpanContext]) -> tuple[TraceContext | None, list[trace.Link]]:
