@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
 CHART = Path(__file__).parent / "helm" / "lungmesh"
@@ -31,6 +31,7 @@ _TEXT = {"type": "string"}
 _FLAG = {"type": "boolean"}
 _QUANTITY = {"type": ["string", "integer"], "pattern": "^[0-9]+(\\.[0-9]+)?(m|[EPTGMk]i?)?$"}
 _ADDRESS = {"type": "string", "pattern": "^([A-Za-z0-9._-]+:[0-9]+)?$"}
+_URL = {"type": "string", "pattern": "^(https?://.+)?$"}
 _CIDR = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
 _PEERS = {"type": "array", "items": {"type": "object"}}
 _LABELS = {"type": "object", "additionalProperties": _TEXT}
@@ -132,7 +133,7 @@ def _values() -> Schema:
         ),
         objectStore=_closed(
             url={"type": "string", "pattern": "^(s3://.+|az://.+|gs://.+|file:///.+)?$"},
-            endpoint={"type": "string", "pattern": "^(https?://.+)?$"},
+            endpoint=_URL,
             region=_TEXT,
             secret=_closed(name=_TEXT, accessKey=_TEXT, secretKey=_TEXT),
             port=_PORT,
@@ -172,9 +173,9 @@ def _values() -> Schema:
         dicom=_closed(
             type={"enum": ["LoadBalancer", "NodePort", "ClusterIP"]},
             port=_PORT,
-            nodePort={"type": "integer", "minimum": 0, "maximum": 32767},
+            nodePort=_whole(0, 32767),
             commitmentPort=_PORT,
-            commitmentNodePort={"type": "integer", "minimum": 0, "maximum": 32767},
+            commitmentNodePort=_whole(0, 32767),
             annotations=_LABELS,
             tlsSecret=_TEXT,
         ),
@@ -188,7 +189,7 @@ def _values() -> Schema:
         ),
         keda=_closed(
             enabled=_FLAG,
-            prometheus={"type": "string", "pattern": "^(https?://.+)?$"},
+            prometheus=_URL,
             cooldownSeconds=_whole(0, 86400),
         ),
         metrics=_closed(podMonitor=_FLAG, peers=_PEERS, rules=_FLAG, dashboards=_FLAG),
@@ -210,7 +211,7 @@ def _service(service: str) -> Schema:
     settings = settings_class(service)
     known = variables(settings)
     own = sorted(set(known) - managed(service))
-    plain = [name for name in own if not _secret(known[name])]
+    plain = [name for name in own if "SecretStr" not in str(known[name])]
     return _closed(
         replicas=_whole(1, 1000),
         priority={"enum": ["door", "stage", "side"]},
@@ -275,21 +276,17 @@ def _whole(least: int, most: int) -> Schema:
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
-def _secret(kind: Any) -> bool:
-    return "SecretStr" in str(kind) or kind is SecretStr
-
-
 def _scalar(kind: Any) -> Schema:
     """What YAML may hold for a setting; the service itself checks ranges at its start."""
     if kind is bool:
-        return {"type": "boolean"}
+        return _FLAG
     if kind is int:
         return {"type": "integer"}
     if kind is float:
         return {"type": "number"}
     if str(kind).startswith(("list", "dict")):
         return {"type": ["array", "object"]}
-    return {"type": "string"}
+    return _TEXT
 
 
 def main() -> None:

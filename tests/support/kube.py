@@ -90,6 +90,11 @@ def profile(name: str) -> tuple[Object, ...]:
     return tuple(rendered(name))
 
 
+def of(objects: tuple[Object, ...], kind: str) -> list[Object]:
+    """Return the objects of a kind."""
+    return [one for one in objects if one["kind"] == kind]
+
+
 def pods(objects: tuple[Object, ...] | list[Object]) -> dict[str, Object]:
     """Return the pods, each with labels (metadata) and spec, by kind/name of what makes them."""
     found: dict[str, Object] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.schema import FACTS
-from tests.support.kube import PROFILES, Object, pods, profile, selects
+from tests.support.kube import PROFILES, Object, of, pods, profile, selects
 
 RELEASE = {"app.kubernetes.io/instance": "lungmesh"}
 # Opened for a person's port-forward, which comes through the kubelet, or for the kubelet's probes.
@@ -13,7 +13,7 @@ LOCAL = {("triton", 8000)}
 
 
 def policies(name: str) -> list[Object]:
-    return [one for one in profile(name) if one["kind"] == "NetworkPolicy"]
+    return of(profile(name), "NetworkPolicy")
 
 
 def component(pod: Object) -> str:

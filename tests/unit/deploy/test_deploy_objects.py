@@ -17,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.support.kube import CHART, PROFILES, Object, helm, pods, profile, rendered, selects
+from tests.support.kube import CHART, PROFILES, Object, helm, of, pods, profile, rendered, selects
 
 # Every minor version of Kubernetes that the chart promises (kubeVersion) and that has a schema.
 KUBERNETES = ("1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0")
@@ -31,10 +31,6 @@ CUSTOM: dict[str, Any] = {
     "PrometheusRule": prometheus.PrometheusRule,
 }
 UNCHECKED = {"Kafka", "KafkaNodePool", "KafkaUser", "Cluster"}
-
-
-def of(objects: tuple[Object, ...], kind: str) -> list[Object]:
-    return [one for one in objects if one["kind"] == kind]
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -16,7 +16,7 @@ from lungmesh.mesh import envelope
 from lungmesh.mesh.contract import LANES
 from lungmesh.mesh.settings import MeshSettings
 from lungmesh.mesh.stage import Stage
-from tests.support.kube import CHART, PROFILES, helm, pods, profile
+from tests.support.kube import CHART, PROFILES, helm, of, pods, profile
 
 # Not ours: of the object store and of libpq, tried in tests/integration/mesh/test_mesh_peers.py;
 # of uvicorn; and where libraries write.
@@ -139,8 +139,8 @@ def test_the_chart_knows_every_stage_and_its_topics() -> None:
 def test_keda_watches_every_topic_of_a_scaled_stage() -> None:
     (scaled,) = [
         one
-        for one in profile("region")
-        if one["kind"] == "ScaledObject" and one["metadata"]["name"] == "lungmesh-followup"
+        for one in of(profile("region"), "ScaledObject")
+        if one["metadata"]["name"] == "lungmesh-followup"
     ]
     watched = {
         (one["metadata"]["consumerGroup"], one["metadata"]["topic"])
