@@ -112,8 +112,8 @@ def sections(content: Content, words: Templates | None = None) -> tuple[Section,
 
 def conclusion(content: Content, words: Templates | None = None) -> tuple[Phrase, ...]:
     """Return what the report says in short: what it replaces, and its impression."""
-    found = (section.lines for section in sections(content, words) if section.name == "impression")
-    return (*edition(content), *(line for lines in found for line in lines))
+    found = _Writer(content, words or packaged()).section("impression")
+    return (*edition(content), *(line for section in found for line in section.lines))
 
 
 def course(nodule: Nodule, content: Content, words: Templates | None = None) -> tuple[Phrase, ...]:
