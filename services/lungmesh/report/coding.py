@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from lungmesh.report.content import Nodule
+from lungmesh.report.content import Category, Nodule
 from lungmesh.report.terms import GROWTH, NODULE_TYPES
 
 # Our own coding scheme (PS3.3 section 8.2: private designators begin with 99).
@@ -77,14 +77,28 @@ def outcome(nodule: Nodule) -> Code:
     return Code(_value(f"match_{nodule.outcome}"), SCHEME, _OUTCOMES[nodule.outcome])
 
 
-def guideline(name: str, edition: str) -> Code:
+def guideline(judged: Category) -> Code:
     """Return a guideline's category as a concept name."""
+    name, edition = judged.guideline.name, judged.guideline.version
     return Code(_value(f"{name}_{edition}"), SCHEME, f"{name} {edition} category"[:64])
 
 
-def category(name: str, edition: str, value: str) -> Code:
+def category(judged: Category) -> Code:
     """Return one of a guideline's categories."""
+    name, edition = judged.guideline.name, judged.guideline.version
+    value = judged.category
     return Code(_value(f"{name}_{edition}_{value}"), SCHEME, f"{name} {edition}: {value}"[:64])
+
+
+def sizes(nodule: Nodule) -> tuple[tuple[str, Code, float, str], ...]:
+    """Return a nodule's measures: name, concept, value, UCUM unit."""
+    return (
+        ("long_axis", codes.SCT.LongAxis, nodule.long_axis_mm, "mm"),
+        ("short_axis", codes.SCT.ShortAxis, nodule.short_axis_mm, "mm"),
+        ("mean_diameter", codes.SCT.Diameter, nodule.mean_diameter_mm, "mm"),
+        ("volume", codes.SCT.Volume, nodule.volume_mm3, "mm3"),
+        ("mean_hu", codes.DCM.MeanAttenuationCoefficient, nodule.mean_hu, "[hnsf'U]"),
+    )
 
 
 def sign(name: str, meaning: str) -> Code:

@@ -222,11 +222,7 @@ class _Builder:
 
     def _members(self, nodule: Nodule) -> Iterator[dict[str, Any]]:
         for name, code, value, unit in (
-            ("long_axis", codes.SCT.LongAxis, nodule.long_axis_mm, "mm"),
-            ("short_axis", codes.SCT.ShortAxis, nodule.short_axis_mm, "mm"),
-            ("mean_diameter", codes.SCT.Diameter, nodule.mean_diameter_mm, "mm"),
-            ("volume", codes.SCT.Volume, nodule.volume_mm3, "mm3"),
-            ("mean_hu", codes.DCM.MeanAttenuationCoefficient, nodule.mean_hu, "[hnsf'U]"),
+            *coding.sizes(nodule),
             ("detection_score", coding.DETECTION_SCORE, nodule.detection_score, "1"),
         ):
             yield {
@@ -246,7 +242,7 @@ class _Builder:
             if category.category:
                 edition = (category.guideline.name, category.guideline.version)
                 yield {
-                    **self._observation(nodule, f"category {edition}", coding.guideline(*edition)),
+                    **self._observation(nodule, f"category {edition}", coding.guideline(category)),
                     "valueCodeableConcept": _category_code(category),
                 }
 
@@ -333,8 +329,7 @@ def _coded(code: Code) -> dict[str, Any]:
 def _category_code(category: Category) -> dict[str, Any]:
     out: dict[str, Any] = {"text": category_name(category).en}
     if category.category:
-        edition = (category.guideline.name, category.guideline.version)
-        out |= _coded(coding.category(*edition, category.category))
+        out |= _coded(coding.category(category))
     return out
 
 

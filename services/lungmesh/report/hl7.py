@@ -18,7 +18,7 @@ from pydicom.sr.coding import Code
 
 from lungmesh.report import coding
 from lungmesh.report.content import Category, Content, Nodule
-from lungmesh.report.objects import DEVICE, VERSION
+from lungmesh.report.objects import DEVICE, UNKNOWN_DATE, VERSION
 from lungmesh.report.templating import Templates
 from lungmesh.report.wording import conclusion
 
@@ -29,8 +29,6 @@ _APPLICATION = "LUNGMESH"
 _CT_CHEST = Code("24627-2", "LN", "CT Chest")
 _STUDY_UID = Code("110180", "DCM", "Study Instance UID")
 _IMPRESSION = Code("19005-8", "LN", "Radiology Imaging study [Impression] (narrative)")
-# MSH-7 is required; a study without a date has the report's stand-in.
-_UNKNOWN_DATE = "19000101"
 _PRELIMINARY = "P"
 # MSH-10 and OBR-3 take at most so many characters.
 _CONTROL_LENGTH, _FILLER_LENGTH = 20, 199
@@ -55,7 +53,8 @@ def oru(content: Content, words: Templates | None = None) -> bytes:
     message = Message("ORU_R01", version=_HL7_VERSION, validation_level=VALIDATION_LEVEL.STRICT)
     head = message.msh
     head.msh_3, head.msh_4 = _APPLICATION, escaped(str(ids["tenant"]))
-    head.msh_7 = day or _UNKNOWN_DATE
+    # Required.
+    head.msh_7 = day or UNKNOWN_DATE
     head.msh_9 = "ORU^R01^ORU_R01"
     head.msh_10, head.msh_11 = _control_id(content), "P"
     head.msh_18 = _CHARACTER_SET
@@ -108,13 +107,7 @@ def _nodule(nodule: Nodule) -> Iterator[Observed]:
     yield "ST", codes.DCM.TrackingUniqueIdentifier, part, [escaped(nodule.ids["tracking_uid"])], ""
     yield "CWE", coding.NODULE_TYPE, part, [_coded(coding.nodule_type(nodule))], ""
     yield "CWE", codes.SCT.FindingSite, part, [f"{_coded(lobe)}^{_coded(side)}"], ""
-    for concept, value, unit in (
-        (codes.SCT.LongAxis, nodule.long_axis_mm, "mm"),
-        (codes.SCT.ShortAxis, nodule.short_axis_mm, "mm"),
-        (codes.SCT.Diameter, nodule.mean_diameter_mm, "mm"),
-        (codes.SCT.Volume, nodule.volume_mm3, "mm3"),
-        (codes.DCM.MeanAttenuationCoefficient, nodule.mean_hu, "[hnsf'U]"),
-    ):
+    for _, concept, value, unit in coding.sizes(nodule):
         yield "NM", concept, part, [f"{value}"], unit
     yield "CWE", coding.GROWTH_CLASS, part, [_coded(coding.growth(nodule))], ""
     for prior in nodule.priors[:1]:
@@ -127,9 +120,8 @@ def _nodule(nodule: Nodule) -> Iterator[Observed]:
 
 def _category(part: str, category: Category) -> Iterator[Observed]:
     if category.category:
-        edition = (category.guideline.name, category.guideline.version)
-        value = _coded(coding.category(*edition, category.category))
-        yield "CWE", coding.guideline(*edition), part, [value], ""
+        value = _coded(coding.category(category))
+        yield "CWE", coding.guideline(category), part, [value], ""
 
 
 def _observation(order: Group, number: int, observed: Observed, day: str) -> None:

@@ -27,7 +27,8 @@ CHARACTER_SET = "ISO_IR 192"
 SEG_SERIES_NUMBER, SR_SERIES_NUMBER, GSPS_SERIES_NUMBER = 9701, 9702, 9703
 KEY_SERIES_NUMBER, PDF_SERIES_NUMBER, RTSTRUCT_SERIES_NUMBER = 9704, 9705, 9706
 KO_SERIES_NUMBER = 9707
-_UNKNOWN_DATE, _UNKNOWN_TIME = "19000101", "000000"
+# What stands for what a study does not tell.
+UNKNOWN_DATE, _UNKNOWN_TIME = "19000101", "000000"
 _DATES = ("InstanceCreationDate", "ContentDate", "SeriesDate")
 _TIMES = ("InstanceCreationTime", "ContentTime", "SeriesTime")
 _PATIENT_AND_STUDY = (
@@ -157,7 +158,7 @@ def study_datetime(source: Dataset) -> datetime:
     date = str(source.get("StudyDate") or source.get("SeriesDate") or "")
     time = str(source.get("StudyTime") or "")[:6]
     if not re.fullmatch(r"\d{8}", date):
-        date = _UNKNOWN_DATE
+        date = UNKNOWN_DATE
     if not re.fullmatch(r"\d{6}", time):
         time = _UNKNOWN_TIME
     return datetime.strptime(date + time, "%Y%m%d%H%M%S")

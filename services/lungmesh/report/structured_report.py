@@ -26,7 +26,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from lungmesh.mesh.ids import dicom_uid
 from lungmesh.report import coding
-from lungmesh.report.content import Content, Nodule, PriorMatch
+from lungmesh.report.content import Category, Content, Nodule, PriorMatch
 from lungmesh.report.objects import (
     DEVICE,
     MANUFACTURER,
@@ -174,18 +174,20 @@ def _evaluations(nodule: Nodule) -> Iterator[QualitativeEvaluation]:
             yield QualitativeEvaluation(name=coding.REVIEW, value=coding.CONFIRMED)
         if nodule.review.changed:
             yield QualitativeEvaluation(name=coding.REVIEW, value=coding.CHANGED)
-    for category in nodule.categories:
-        if category.category:
-            named_as = (category.guideline.name, category.guideline.version)
-            yield QualitativeEvaluation(
-                name=coding.guideline(*named_as),
-                value=coding.category(*named_as, category.category),
-            )
+    yield from _categories(nodule.categories)
     for sign in nodule.signs:
         yield QualitativeEvaluation(
             name=coding.sign(sign.name, named(SIGNS, sign.name).en),
             value=coding.yes_no(sign.present),
         )
+
+
+def _categories(categories: Sequence[Category]) -> Iterator[QualitativeEvaluation]:
+    for category in categories:
+        if category.category:
+            yield QualitativeEvaluation(
+                name=coding.guideline(category), value=coding.category(category)
+            )
 
 
 def _none_found(
@@ -195,14 +197,7 @@ def _none_found(
     ids = content.ids
     evaluations = [
         QualitativeEvaluation(name=coding.AUTOMATIC_FINDING, value=coding.NO_NODULE),
-        *(
-            QualitativeEvaluation(
-                name=coding.guideline(c.guideline.name, c.guideline.version),
-                value=coding.category(c.guideline.name, c.guideline.version, c.category),
-            )
-            for c in content.categories
-            if c.category
-        ),
+        *_categories(content.categories),
     ]
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
