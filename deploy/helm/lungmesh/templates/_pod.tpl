@@ -19,11 +19,8 @@ spec:
   serviceAccountName: {{ $name }}-{{ $service }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  {{- with $root.Values.image.pullSecrets }}
-  imagePullSecrets:
-    {{- range . }}
-    - name: {{ . }}
-    {{- end }}
+  {{- with include "lungmesh.pullSecrets" $root }}
+  {{- . | nindent 2 }}
   {{- end }}
   {{- if $root.Values.priorityClasses.create }}
   priorityClassName: {{ $name }}-{{ $values.priority }}
@@ -264,12 +261,11 @@ TENANT_GUIDELINES: {{ toJson $guidelines | quote }}
 {{- end -}}
 {{- define "lungmesh.settings.mdt" }}{}{{ end -}}
 {{- define "lungmesh.settings.console" -}}
+{{- $names := list -}}
+{{- range .Values.tenants }}{{ $names = append $names .name }}{{ end -}}
 FIRST_PASSWORD_FILE: /tmp/first-password
-FIRST_TENANTS: {{ .Values.tenants | toJson | fromJsonArray | include "lungmesh.names" | quote }}
+FIRST_TENANTS: {{ toJson $names | quote }}
 {{- if .Values.ingress.enabled }}
 PUBLIC_URL: https://{{ .Values.ingress.console.host }}
 {{- end }}
-{{- end -}}
-{{- define "lungmesh.names" -}}
-{{- $names := list -}}{{ range . }}{{ $names = append $names .name }}{{ end }}{{ toJson $names }}
 {{- end -}}
