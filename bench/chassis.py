@@ -27,11 +27,11 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lungmesh.mesh import envelope
+from bench.mesh_hop import broker, publish
 from lungmesh.mesh.bus.kafka_admin import BrokerAdmin
 from lungmesh.mesh.settings import KafkaSettings
 from tests.support.broker import Broker
-from tests.support.chassis import ServiceProcess, metric, study_received, until
+from tests.support.chassis import ServiceProcess, metric, until
 
 IN, OUT = "study.received.routine", "report.delivered.routine"
 GOAL = 1500
@@ -77,29 +77,15 @@ class Cost:
 @contextmanager
 def flooded(events: int) -> Iterator[Broker]:
     """Run a broker that holds so many new studies."""
-    broker = Broker()
-    broker.start()
-    try:
-        settings = KafkaSettings(bootstrap=broker.bootstrap)
-        admin = BrokerAdmin(settings, {"bootstrap_servers": broker.bootstrap})
+    with broker() as running:
+        settings = KafkaSettings(bootstrap=running.bootstrap)
+        admin = BrokerAdmin(settings, {"bootstrap_servers": running.bootstrap})
         admin.ensure([IN, OUT])
         admin.close()
-        producer = KafkaProducer(bootstrap_servers=broker.bootstrap, acks="all")
-        waiting = []
-        for _ in range(events):
-            event = study_received()
-            out = envelope.outgoing(event, event.study.study_id, "bench")
-            waiting.append(
-                producer.send(
-                    out.topic, value=out.value, key=out.key, headers=list(out.headers.items())
-                )
-            )
-        for one in waiting:
-            one.get(60)
+        producer = KafkaProducer(bootstrap_servers=running.bootstrap, acks="all")
+        publish(producer, None, events)
         producer.close()
-        yield broker
-    finally:
-        broker.kill()
+        yield running
 
 
 async def drained(service: ServiceProcess, events: int) -> Cost:
@@ -145,24 +131,24 @@ def outputs(bootstrap: str) -> Counter[str]:
 
 async def cost(stage: str, events: int) -> Cost:
     """Measure one flood."""
-    with flooded(events) as broker, folder_in_memory() as folder:
+    with flooded(events) as running, folder_in_memory() as folder:
         service = ServiceProcess(
-            "tests.integration.mesh.toy", stage, Path(folder), broker.bootstrap
+            "tests.integration.mesh.toy", stage, Path(folder), running.bootstrap
         )
         try:
             found = await drained(service, events)
         finally:
             service.kill()
-        given = outputs(broker.bootstrap)
+        given = outputs(running.bootstrap)
         assert len(given) == given.total() == events, f"{given.total()} outputs of {len(given)} ids"
     return found
 
 
 async def profile(stage: str, events: int) -> Counter[str]:
     """Return samples by part of the chassis, of the thread that holds the interpreter."""
-    with flooded(events) as broker, folder_in_memory() as folder:
+    with flooded(events) as running, folder_in_memory() as folder:
         service = ServiceProcess(
-            "tests.integration.mesh.toy", stage, Path(folder), broker.bootstrap
+            "tests.integration.mesh.toy", stage, Path(folder), running.bootstrap
         )
         raw = Path(folder) / "stacks"
         try:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from kafka import KafkaConsumer, KafkaProducer
@@ -79,20 +80,21 @@ async def measure(send: Callable[[int], object], seen: Callable[[], int]) -> tup
 def publisher(bootstrap: str, topic: str | None) -> Callable[[int], None]:
     """Make a function that publishes so many events and waits for their acknowledgement."""
     producer = KafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")
+    return partial(publish, producer, topic)
 
-    def send(count: int) -> None:
-        waiting = []
-        for _ in range(count):
-            event = study_received()
-            out = envelope.outgoing(event, event.study.study_id, "bench")
-            headers = list(out.headers.items())
-            waiting.append(
-                producer.send(topic or out.topic, value=out.value, key=out.key, headers=headers)
-            )
-        for one in waiting:
-            one.get(30)
 
-    return send
+def publish(producer: KafkaProducer, topic: str | None, count: int) -> None:
+    """Publish new studies, to their own topic or to another, and wait for their acknowledgement."""
+    waiting = []
+    for _ in range(count):
+        event = study_received()
+        out = envelope.outgoing(event, event.study.study_id, "bench")
+        headers = list(out.headers.items())
+        waiting.append(
+            producer.send(topic or out.topic, value=out.value, key=out.key, headers=headers)
+        )
+    for one in waiting:
+        one.get(30)
 
 
 async def stage(name: str) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from pydicom.dataset import Dataset
 from bench.load import faults as fault_plan
 from bench.load.faults import Fault, watched
 from bench.load.hospitals import HOSPITALS, Running, running
-from bench.plan.agree import PRIORITIES
+from bench.plan.agree import PRIORITIES, SHARES, STAT_LIMIT
 from bench.plan.draws import lanes
 from bench.plan.model import StageShape
 from lungmesh.demo.case import write_small_case
@@ -39,12 +39,10 @@ from lungmesh.mesh.ids import dicom_uid
 from lungmesh.v1.console_pb2 import STUDY_OUTCOME_DONE, StudyView
 from lungmesh.v1.events_pb2 import HandledResult
 
-SHARES = (0.1, 0.7, 0.2)
 # Stages on the way to the report.
 PATH = ("preprocess", "detection", "malignancy", "followup", "report")
 # Studies of one burst: a scanner that sends what it kept.
 BURST = 4
-STAT_LIMIT = 1.5
 END_SECONDS = 3600.0
 
 
@@ -227,16 +225,18 @@ def show(
     if faults:
         print("faults: " + fault_plan.names(faults))
     print(f"a stat study alone: {unloaded:.1f} s")
-    for lane in PRIORITIES:
-        times = [turnaround(v) for one, v in zip(sent, views, strict=True) if one.lane == lane]
+    by_lane = {
+        lane: [turnaround(view) for one, view in zip(sent, views, strict=True) if one.lane == lane]
+        for lane in PRIORITIES
+    }
+    for lane, times in by_lane.items():
         if times:
             print(
                 f"{lane:<9}{len(times):>4} studies  median {np.median(times):6.1f} s  "
                 f"95 % {np.percentile(times, 95):6.1f} s"
             )
     longest = max(stage.handler_seconds for view in views for stage in view.stages)
-    stat = [turnaround(v) for one, v in zip(sent, views, strict=True) if one.lane == "stat"]
-    if stat:
+    if stat := by_lane["stat"]:
         limit = STAT_LIMIT * unloaded + longest
         print(f"slowest stat: {max(stat):.1f} s; {STAT_LIMIT} x alone + longest task {limit:.1f} s")
 
@@ -245,8 +245,7 @@ def keep(
     path: Path, sent: Sequence[Sent], views: Sequence[StudyView], rate: float, hop_seconds: float
 ) -> None:
     """Write the record that the model is compared with."""
-    before: dict[str, str | None] = {"preprocess": None}
-    before.update(zip(PATH[1:], PATH, strict=False))
+    steps = zip((None, *PATH), PATH, strict=False)
     seconds = [
         {stage.stage: stage.handler_seconds for stage in view.stages if stage.stage in PATH}
         for view in views
@@ -255,7 +254,7 @@ def keep(
         "load": rate,
         "hop_seconds": hop_seconds,
         "last_stage": PATH[-1],
-        "shapes": [asdict(StageShape(name, before[name], 1, 1, 1)) for name in PATH],
+        "shapes": [asdict(StageShape(name, before, 1, 1, 1)) for before, name in steps],
         "studies": [
             {
                 "study": one.study_id,

@@ -15,13 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.plan import agree, plots
-from bench.plan.draws import LANES, read_sizes
+from bench.plan.draws import read_sizes
 from bench.plan.region import (
     Autoscaler,
-    Cost,
     Outcome,
     Region,
     Scaling,
@@ -35,6 +32,7 @@ from bench.plan.region import (
     stages,
     steady,
 )
+from lungmesh.mesh.contract import LANES
 
 BUSY = 0.6
 GOALS = {"routine": 600.0, "stat": 120.0}
@@ -75,7 +73,7 @@ def main() -> int:
 def show_plan(region: Region, costs: Mapping[str, Any], out: Path) -> None:
     """Print pods, turnaround and money without a GPU, as measured, and what disturbs it."""
     cost, after = stages(costs, None)
-    pods = {stage: pods_for(region, one, BUSY) for stage, one in cost.items()}
+    pods = {stage: pods_for(region.peak_rate, one, BUSY) for stage, one in cost.items()}
     studies = draw(region, cost, seed=1)
     deployed = shapes(after, pods)
     hop = costs["hop_seconds"]
@@ -104,7 +102,7 @@ def show_gpus(region: Region, costs: Mapping[str, Any]) -> None:
     print(f"\ndetection on GPU nodes, by seconds a CT: assumed, the design allows {budget}")
     for seconds in (2, 10, 20, 40, budget):
         cost, after = stages(costs, seconds)
-        pods = {stage: pods_for(region, one, BUSY) for stage, one in cost.items()}
+        pods = {stage: pods_for(region.peak_rate, one, BUSY) for stage, one in cost.items()}
         found = run(draw(region, cost, seed=1), shapes(after, pods), costs["hop_seconds"], LAST)
         name = f"{seconds} s: {pods['detection']} GPU nodes"
         row(name, found, money(costs, pods, seconds) / region.a_day)
@@ -136,11 +134,11 @@ def show_growth(costs: Mapping[str, Any], out: Path) -> None:
     found = []
     for nodes in NODES:
         rate = nodes * BUSY / mean_seconds(cost["detection"])
-        pods = {stage: enough(rate, one) for stage, one in cost.items()}
+        pods = {stage: pods_for(rate, one, BUSY, least=1) for stage, one in cost.items()}
         pods["detection"] = nodes
-        studies = steady(rate, cost, seed=3, seconds=3600 * (4 if nodes < 10 else 1))
-        outcome = run(studies, shapes(after, pods), costs["hop_seconds"], LAST)
         hours = 4 if nodes < 10 else 1
+        studies = steady(rate, cost, seed=3, seconds=3600 * hours)
+        outcome = run(studies, shapes(after, pods), costs["hop_seconds"], LAST)
         done = len(studies) / hours
         found.append((nodes, done, outcome.high("routine")))
         print(
@@ -150,22 +148,15 @@ def show_growth(costs: Mapping[str, Any], out: Path) -> None:
     plots.growth(out / "growth.png", found)
 
 
-def enough(rate: float, cost: Cost) -> int:
-    """Return the pods that are busy for the share `BUSY` at a rate, CT a second."""
-    return max(1, int(np.ceil(rate * mean_seconds(cost) / BUSY)))
-
-
 def show_singles(costs: Mapping[str, Any], region: Region) -> None:
     """Print at what rate each part that stands alone is full; the lowest gives way first."""
-    sizes = read_sizes()
-    megabytes = float(sizes.at("megabytes", np.linspace(0, 0.99, 200)).mean())
-    peak = region.a_day / 86400 * region.peak
+    megabytes = read_sizes().mean("megabytes")
     rows = []
     for single in costs["singles"]:
         each = megabytes if single["per_ct"] == "megabytes" else single["per_ct"]
         rows.append((single["a_second"] / each, single))
     rows.sort(key=lambda item: item[0])
-    print(f"\nparts that stand alone; the region's peak is {peak:.2f} CT/s")
+    print(f"\nparts that stand alone; the region's peak is {region.peak_rate:.2f} CT/s")
     for full, single in rows:
         print(f"  {single['name']:<68} full at {full:7.1f} CT/s; then: {single['more']}")
     print(f"first bottleneck: {rows[0][1]['name']}")

@@ -10,26 +10,21 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.plan.draws import LANES, lanes, read_sizes
+from bench.mesh_hop import broker
+from bench.plan.draws import lanes, read_sizes
 from bench.plan.model import Mesh, StageShape, Study
 from lungmesh.mesh import envelope
 from lungmesh.mesh.bus.port import Record
+from lungmesh.mesh.contract import LANES
 from lungmesh.mesh.ids import deterministic_id
 from lungmesh.v1.events_pb2 import STAGE_STATE_DONE, StageProgress
-from lungmesh.v1.study_pb2 import (
-    PRIORITY_BACKFILL,
-    PRIORITY_ROUTINE,
-    PRIORITY_STAT,
-    Priority,
-)
-from tests.support.broker import Broker
+from lungmesh.v1.study_pb2 import Priority
 from tests.support.chassis import ServiceProcess, Tap, study_received, tap, until
 
 LOADS = (0.3, 0.6, 0.85)
@@ -44,11 +39,7 @@ SHARES = (0.1, 0.7, 0.2)
 # Mean seconds in the slower stage, and of the first over it.
 SECOND_SECONDS, FIRST_SHARE = 0.5, 0.6
 BACKLOG, STAT_LIMIT = 200, 1.5
-PRIORITIES: Mapping[str, Priority.ValueType] = {
-    "stat": PRIORITY_STAT,
-    "routine": PRIORITY_ROUTINE,
-    "backfill": PRIORITY_BACKFILL,
-}
+PRIORITIES = {lane: Priority.Value(f"PRIORITY_{lane.upper()}") for lane in LANES}
 
 
 @dataclass(frozen=True)
@@ -94,9 +85,8 @@ async def through_the_mesh(line: Tap, studies: Sequence[Study]) -> list[float]:
     began = time.time()
     for study in studies:
         await asyncio.sleep(max(0.0, began + study.arrival - time.time()))
-        order = f"{study.seconds['first']:.4f} {study.seconds['second']:.4f}"
         patient = deterministic_id("patient", study.key)
-        event = study_received(order, patient, PRIORITIES[study.lane])
+        event = study_received(order(study.seconds), patient, PRIORITIES[study.lane])
         sent.append(event.study.study_id)
         at.append(time.time())
         await line.publish(event)
@@ -115,6 +105,11 @@ async def through_the_mesh(line: Tap, studies: Sequence[Study]) -> list[float]:
     return [found[name] - then for name, then in zip(sent, at, strict=True)]
 
 
+def order(seconds: Mapping[str, float]) -> str:
+    """Return what tells the stages that sleep how long."""
+    return f"{seconds['first']:.4f} {seconds['second']:.4f}"
+
+
 def ends(records: Sequence[Record]) -> dict[str, float]:
     """Return when the last stage was done, by study."""
     found: dict[str, float] = {}
@@ -125,10 +120,12 @@ def ends(records: Sequence[Record]) -> dict[str, float]:
     return found
 
 
-def through_the_model(studies: Sequence[Study], hop_seconds: float) -> list[float]:
-    """Return the turnarounds that the model gives, seconds."""
-    found = {study.key: ends for study, ends in Mesh(SHAPES, hop_seconds).run(studies)}
-    return [max(found[study.key].values()) - study.arrival for study in studies]
+def through_the_model(
+    shapes: Sequence[StageShape], studies: Sequence[Study], hop_seconds: float, last: str
+) -> list[float]:
+    """Return the turnarounds to the end of the last stage that the model gives, seconds."""
+    done = {study.key: ends[last] for study, ends in Mesh(shapes, hop_seconds).run(studies)}
+    return [done[study.key] - study.arrival for study in studies]
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ async def compare(count: int) -> Agreement:
                 for seed, load in enumerate(LOADS):
                     studies = draw(load, count, seed)
                     real = await through_the_mesh(line, studies)
-                    model = through_the_model(studies, hop)
+                    model = through_the_model(SHAPES, studies, hop, SHAPES[-1].name)
                     found.append(Compared(load, [study.lane for study in studies], real, model))
                 urgent, allowed = await into_a_backlog(line, hop)
             finally:
@@ -185,25 +182,14 @@ async def into_a_backlog(line: Tap, hop_seconds: float) -> tuple[float, float]:
     Allowed is `STAT_LIMIT` times its time in an idle mesh and the tasks that run when it comes.
     """
     each = {"first": FIRST_SHARE * SECOND_SECONDS, "second": SECOND_SECONDS}
-    order = f"{each['first']:.4f} {each['second']:.4f}"
+    backlog, backfill = order(each), PRIORITIES["backfill"]
     patients = (deterministic_id("patient", "backlog", number) for number in range(BACKLOG))
-    await line.publish(*(study_received(order, one, PRIORITY_BACKFILL) for one in patients))
+    await line.publish(*(study_received(backlog, one, backfill) for one in patients))
     # By now both stages are at work and the rest waits.
     await asyncio.sleep(4 * SECOND_SECONDS)
     (found,) = await through_the_mesh(line, [Study("urgent", 0.0, "stat", each)])
     alone = sum(each.values()) + len(SHAPES) * hop_seconds
     return found, STAT_LIMIT * alone + sum(each.values())
-
-
-@contextmanager
-def broker() -> Iterator[Broker]:
-    """Run an embedded broker until the block ends."""
-    running = Broker()
-    running.start()
-    try:
-        yield running
-    finally:
-        running.kill()
 
 
 def show_agreement(found: Agreement) -> bool:
@@ -237,11 +223,9 @@ def from_load(path: Path) -> Compared:
         Study(row["study"], row["arrival"], row["lane"], row["handler_seconds"])
         for row in record["studies"]
     ]
-    last = record["last_stage"]
-    done = {study.key: ends for study, ends in Mesh(shapes, record["hop_seconds"]).run(studies)}
     return Compared(
         load=record["load"],
         lane=[study.lane for study in studies],
         real=[row["turnaround"] for row in record["studies"]],
-        model=[done[study.key][last] - study.arrival for study in studies],
+        model=through_the_model(shapes, studies, record["hop_seconds"], record["last_stage"]),
     )

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lungmesh.mesh.contract import LANES
+
 TABLE = Path(__file__).with_name("chest_ct.csv")
-LANES = ("stat", "routine", "backfill")
 Floats = npt.NDArray[np.float64]
 
 
@@ -34,10 +35,14 @@ class Sizes:
         """Return sizes at shares 0 … 1; above the last quantile the last counts."""
         return np.interp(100 * share, self.percentile, self.columns[column])
 
+    def mean(self, column: str) -> float:
+        """Return the mean, by the shares below the last quantile."""
+        return float(self.at(column, np.linspace(0, 0.99, 200)).mean())
 
-def read_sizes(path: Path = TABLE) -> Sizes:
+
+def read_sizes() -> Sizes:
     """Read the table of real chest CT."""
-    with path.open() as lines:
+    with TABLE.open() as lines:
         rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
     return Sizes(columns.pop("percentile"), columns)

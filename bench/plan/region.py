@@ -44,6 +44,11 @@ class Region:
     peak: float = 3.0
     shares: tuple[float, float, float] = (0.05, 0.80, 0.15)
 
+    @property
+    def peak_rate(self) -> float:
+        """CT a second in the busiest hours."""
+        return self.a_day / 24 * self.peak / 3600
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -96,7 +101,7 @@ class Outcome:
         By stage, over the hours that were run.
     """
 
-    turnaround: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
+    turnaround: Mapping[str, Floats]
     pod_hours: Mapping[str, float]
 
     def high(self, lane: str) -> float:
@@ -104,9 +109,9 @@ class Outcome:
         return float(np.percentile(self.turnaround[lane], 95))
 
 
-def read_costs(path: Path = COSTS) -> dict[str, Any]:
+def read_costs() -> dict[str, Any]:
     """Read costs, prices and limits, each with its source."""
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = json.loads(COSTS.read_text())
     return found
 
 
@@ -150,14 +155,12 @@ def _studies(
 
 def mean_seconds(cost: Cost) -> float:
     """Return the mean over the sizes of real CT."""
-    size = read_sizes().at("largest_series", np.linspace(0, 0.99, 200))
-    return cost.of(float(size.mean()))
+    return cost.of(read_sizes().mean("largest_series"))
 
 
-def pods_for(region: Region, cost: Cost, busy: float) -> int:
-    """Return the pods that are busy for a share of the time in the busiest hour."""
-    a_second = region.a_day / 24 * region.peak / 3600
-    return max(2, int(np.ceil(a_second * mean_seconds(cost) / busy)))
+def pods_for(rate: float, cost: Cost, busy: float, least: int = 2) -> int:
+    """Return the pods that are busy for a share of the time at a rate, CT a second."""
+    return max(least, int(np.ceil(rate * mean_seconds(cost) / busy)))
 
 
 def shapes(
