@@ -9,13 +9,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
-from lungmesh.cli.show import Show
+from lungmesh.cli.show import Show, name_of
 from lungmesh.cli.up import the_running_mesh
-from lungmesh.v1 import delivery_pb2
 from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_REFUSED,
     Delivery,
     Destination,
+    DestinationKind,
     ListDeliveriesRequest,
     ReplayDeliveriesRequest,
 )
@@ -42,12 +42,7 @@ def list_deliveries(data: Path, tenant: str, limit: int, show: Show) -> None:
     )
     for name in names:
         table.add_column(name)
-    rows = []
-    for one in destinations:
-        facts = _place(one)
-        rows.append(facts)
-        table.add_row(*(_short(value) for value in facts.values()))
-    show.table(table, "destinations", rows)
+    _show(show, table, "destinations", [_place(one) for one in destinations])
     refused = client.deliveries(
         ListDeliveriesRequest(tenants=[tenant], state=DELIVERY_STATE_REFUSED, limit=limit)
     )
@@ -56,12 +51,7 @@ def list_deliveries(data: Path, tenant: str, limit: int, show: Show) -> None:
     table = Table(title="dead letters", title_justify="left")
     for name in ("destination", "study", "revision", "edition", "since", "tries", "why"):
         table.add_column(name, no_wrap=name == "study", min_width=36 if name == "study" else None)
-    rows = []
-    for letter in refused:
-        facts = _letter(letter)
-        rows.append(facts)
-        table.add_row(*(_short(value) for value in facts.values()))
-    show.table(table, "deliveries", rows)
+    _show(show, table, "deliveries", [_letter(letter) for letter in refused])
 
 
 def replay_deliveries(data: Path, tenant: str, destination: str, study: str, show: Show) -> None:
@@ -71,11 +61,16 @@ def replay_deliveries(data: Path, tenant: str, destination: str, study: str, sho
     show.note(f"{count} on their way again", count=count)
 
 
+def _show(show: Show, table: Table, event: str, rows: list[dict[str, object]]) -> None:
+    for facts in rows:
+        table.add_row(*(_short(value) for value in facts.values()))
+    show.table(table, event, rows)
+
+
 def _place(one: Destination) -> dict[str, object]:
-    kind = delivery_pb2.DestinationKind.Name(one.kind).removeprefix("DESTINATION_KIND_").lower()
     return {
         "destination": one.name,
-        "kind": kind,
+        "kind": name_of(DestinationKind.DESCRIPTOR, one.kind),
         "waiting": one.waiting,
         "unsigned": one.unsigned,
         "sent": one.sent,
