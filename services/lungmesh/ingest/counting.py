@@ -25,16 +25,18 @@ _EVERY_SECONDS = 15.0
 
 async def count_unfinished(mesh: Mesh, metrics: IngestMetrics, spool: Spool) -> None:
     """Count, and look at the spool's disk, again and again until cancelled."""
+    # Tenant and lane of every study that was found so far.
+    places: set[tuple[str, str]] = set()
     while True:
         try:
-            await _count(mesh, metrics)
+            await _count(mesh, metrics, places)
         except SQLAlchemyError as error:
             log.warning("the open studies could not be counted: %s", type(error).__name__)
         metrics.free_bytes.set(await asyncio.to_thread(spool.free_bytes))
         await asyncio.sleep(_EVERY_SECONDS)
 
 
-async def _count(mesh: Mesh, metrics: IngestMetrics) -> None:
+async def _count(mesh: Mesh, metrics: IngestMetrics, places: set[tuple[str, str]]) -> None:
     query = (
         select(StudyRow.tenant, StudyRow.priority, func.count(), func.min(StudyRow.since))
         .where(StudyRow.state == STUDY_STATE_PROCESSING)
@@ -52,8 +54,8 @@ async def _count(mesh: Mesh, metrics: IngestMetrics) -> None:
         for tenant, priority, count, first in rows
     }
     # A lane whose last study ended goes to 0, so that its series does not break off.
-    for place in metrics.places | found.keys():
+    places |= found.keys()
+    for place in places:
         count, age = found.get(place, (0, 0.0))
         metrics.unfinished.labels(*place).set(count)
         metrics.oldest_unfinished_seconds.labels(*place).set(age)
-    metrics.places |= found.keys()

@@ -10,23 +10,11 @@ from lungmesh.mesh.contract import LANES
 
 # 120 s and 600 s are the promises of docs/observability.md: the alerts ask for these two buckets.
 _TURNAROUND_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 3600, 14400)
-
-
 _OUTCOMES = ("reported", "bad_input", "unavailable", "refused", "defect")
 
 
 class IngestMetrics:
     """Every metric of ingest; the unit is in the name."""
-
-    def expect(self, tenants: Iterable[str]) -> None:
-        """Begin counts at 0: an increase from nothing to 1 would not show."""
-        for reason in ("called_ae_title", "calling_ae_title", "storage_full"):
-            self.rejected_associations.labels(reason)
-        for tenant in tenants:
-            for lane in LANES:
-                self.turnaround.labels(tenant, lane)
-                for outcome in _OUTCOMES:
-                    self.ended.labels(tenant, lane, outcome)
 
     def __init__(self, registry: CollectorRegistry) -> None:
         # Objects by door (dicom, stow, grpc, spool), tenant and result: accepted, repeated,
@@ -84,8 +72,6 @@ class IngestMetrics:
             ("tenant", "closed_by"),
             registry=registry,
         )
-        # Tenant and lane of every study that was counted as unfinished.
-        self.places: set[tuple[str, str]] = set()
         # From the last object's arrival to the written report, once a revision.
         self.turnaround = Histogram(
             "lungmesh_study_turnaround_seconds",
@@ -122,3 +108,13 @@ class IngestMetrics:
             ("tenant",),
             registry=registry,
         )
+
+    def expect(self, tenants: Iterable[str]) -> None:
+        """Begin counts at 0: an increase from nothing to 1 would not show."""
+        for reason in ("called_ae_title", "calling_ae_title", "storage_full"):
+            self.rejected_associations.labels(reason)
+        for tenant in tenants:
+            for lane in LANES:
+                self.turnaround.labels(tenant, lane)
+                for outcome in _OUTCOMES:
+                    self.ended.labels(tenant, lane, outcome)
