@@ -7,21 +7,19 @@ What lies between, from preprocess to follow-up, is made up here; the whole way 
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from pathlib import Path
 
-import numpy as np
 from cryptography.fernet import Fernet
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from lungmesh.mesh.ids import dicom_uid
 from lungmesh.v1.study_pb2 import StudyReceived
+from tests.support.bad_dicom import encoded
 from tests.support.broker import Broker
 from tests.support.chassis import ServiceProcess, tap, until
 from tests.support.delivering import DELIVERED, TENANT, TOKEN, delivered, dicom, process
 from tests.support.delivery import written
+from tests.support.ingest import ct_slice
 from tests.support.pacs import running_orthanc
 from tests.support.report import made_up_case
 
@@ -30,28 +28,20 @@ RECEIVED = "study.received.routine"
 
 def one_slice(seed: str) -> bytes:
     """Return a CT image of a patient with a Chinese name, of the made-up case's study."""
-    ds = Dataset()
-    ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.SOPClassUID, ds.Modality = CTImageStorage, "CT"
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = dicom_uid(seed, "st"), dicom_uid(seed, "se")
-    ds.SOPInstanceUID, ds.FrameOfReferenceUID = dicom_uid(seed, "one"), dicom_uid(seed, "fr")
-    ds.PatientID, ds.PatientName = "MRN-7", "王^小明"
-    ds.PatientBirthDate, ds.PatientSex = "19500203", "M"
-    ds.StudyDate, ds.InstanceNumber = "20000101", 1
-    ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
-    ds.PixelSpacing, ds.SliceThickness = [1, 1], 1
-    ds.Rows = ds.Columns = 32
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.BitsAllocated = ds.BitsStored = 16
-    ds.HighBit, ds.PixelRepresentation = 15, 1
-    ds.RescaleIntercept, ds.RescaleSlope = -1024, 1
-    ds.PixelData = np.arange(1024, dtype="<i2").tobytes()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    buffer = io.BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    return encoded(
+        ct_slice(
+            seed,
+            StudyInstanceUID=dicom_uid(seed, "st"),
+            SeriesInstanceUID=dicom_uid(seed, "se"),
+            FrameOfReferenceUID=dicom_uid(seed, "fr"),
+            StudyDate="20000101",
+            PatientID="MRN-7",
+            PatientName="王^小明",
+            PatientBirthDate="19500203",
+            PatientSex="M",
+            PatientAge=None,
+        )
+    )
 
 
 async def test_a_study_comes_back_to_the_pacs_under_its_own_identity(
