@@ -66,6 +66,8 @@ _MEDIA = {
 # Pixel data of these is what Explicit VR Little Endian has.
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 _OCTETS = "application/octet-stream"
+# Media type of what `dicom_json` makes.
+DICOM_JSON = "application/dicom+json"
 
 
 class NoFrame(Exception):

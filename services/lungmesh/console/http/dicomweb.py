@@ -19,6 +19,7 @@ from lungmesh.console.access import READERS, Caller, Refusal
 from lungmesh.console.audit import Note
 from lungmesh.console.http.guard import Guard
 from lungmesh.console.pixels import (
+    DICOM_JSON,
     Frame,
     NoFrame,
     StudyFiles,
@@ -31,7 +32,6 @@ from lungmesh.mesh.ids import study_id
 from lungmesh.v1.study_pb2 import ManifestInstance
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_JSON = "application/dicom+json"
 _DICOM = "application/dicom"
 _BOUNDARY = "lungmesh-part"
 # For so long a study's list of objects is not read again: a viewer asks for hundreds of frames.
@@ -129,7 +129,7 @@ class DicomWeb:
         self._headers.move_to_end(key)
         while len(self._headers) > _HEADERS_KEPT:
             self._headers.popitem(last=False)
-        return Response(body, 200, media_type=_JSON)
+        return Response(body, 200, media_type=DICOM_JSON)
 
     async def _frame(self, request: Request, caller: Caller, note: Note) -> Response:
         places = request.path_params
@@ -168,7 +168,7 @@ def _metadata(files: StudyFiles, instances: Sequence[ManifestInstance]) -> bytes
 
 
 def _as_json(answers: Iterable[object]) -> Response:
-    return Response(json.dumps(list(answers)), 200, media_type=_JSON)
+    return Response(json.dumps(list(answers)), 200, media_type=DICOM_JSON)
 
 
 def _accepted(accept: str) -> frozenset[str]:

@@ -20,6 +20,7 @@ from lungmesh.console.correcting import CorrectionBody, correction_of, said_befo
 from lungmesh.console.http.guard import Body, Guard, address_of, read_json
 from lungmesh.console.http.worklist import Rows
 from lungmesh.console.masks import run_lengths
+from lungmesh.console.pixels import DICOM_JSON
 from lungmesh.console.results import Held
 from lungmesh.console.slices import Slices, read_slices
 from lungmesh.console.store import StudyRow
@@ -36,7 +37,6 @@ from lungmesh.v1.study_pb2 import BlobRef
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME = re.compile(r"[a-z0-9_.]{1,64}")
-_JSON_LIST = "application/dicom+json"
 # A written report is a page by itself: it loads and runs nothing.
 _REPORT_POLICY = "; ".join(
     (
@@ -138,7 +138,7 @@ class Studies:
         if held.followup is None:
             raise Refusal("not_found")
         slices = await self._slices_of(held.followup.exam.volume.headers)
-        return Response(slices.headers, 200, {"Content-Encoding": "gzip"}, _JSON_LIST)
+        return Response(slices.headers, 200, {"Content-Encoding": "gzip"}, DICOM_JSON)
 
     async def _masks(self, request: Request, caller: Caller, note: Note) -> Response:
         async with self._mesh.sessions() as session:
@@ -199,11 +199,11 @@ class Studies:
     async def _report(self, request: Request, caller: Caller, note: Note) -> Response:
         async with self._mesh.sessions() as session:
             held = await self._held(session, request, caller, note)
+        if held.report is None:
+            raise Refusal("not_found")
+        _check_edition(request, held.report)
         name = request.path_params["name"]
-        if held.report is not None:
-            _check_edition(request, held.report)
-        artefacts = held.report.artefacts if held.report is not None else ()
-        for artefact in artefacts:
+        for artefact in held.report.artefacts:
             if artefact.name == name and _NAME.fullmatch(name):
                 note.detail = name
                 data = await asyncio.to_thread(self._mesh.blobs.get, artefact.content)
