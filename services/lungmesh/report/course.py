@@ -14,9 +14,22 @@ def listed(phrases: Iterable[Phrase]) -> Phrase:
     return Phrase(", ".join(item.en for item in items), "、".join(item.zh for item in items))
 
 
-def unlike(codes: Iterable[str]) -> Phrase:
-    """Return what makes two exams unlike."""
-    return listed(named(UNLIKE, code) for code in codes)
+def tracked(content: Content) -> list[Nodule]:
+    """Return the nodules that an earlier exam shows."""
+    return [nodule for nodule in content.nodules if nodule.history]
+
+
+def compared(nodule: Nodule) -> Iterator[tuple[PastSize, PriorMatch | None]]:
+    """Yield a nodule's earlier selves, the earliest first, each with what it was compared by."""
+    priors = {prior.ids["study_id"]: prior for prior in nodule.priors}
+    for past in reversed(nodule.history):
+        yield past, priors.get(past.ids["study_id"])
+
+
+def unlike(prior: PriorMatch) -> Phrase:
+    """Return for a table what makes an earlier exam unlike this one."""
+    differ = listed(named(UNLIKE, code) for code in prior.warnings)
+    return Phrase(f"unlike: {differ.en}", f"不同：{differ.zh}")
 
 
 def in_a_word(outcome: str) -> Phrase:
@@ -44,6 +57,24 @@ def of_now(nodule: Nodule) -> Iterator[Phrase]:
         yield in_a_word(nodule.outcome)
     if nodule.review and nodule.review.measured_by_hand:
         yield Phrase("measured by hand", "手工测量")
+
+
+def reviewed(nodule: Nodule) -> Iterator[Phrase]:
+    """Say for a table that a person confirmed or changed a nodule."""
+    if nodule.review and nodule.review.status == "confirmed":
+        yield Phrase("confirmed", "医师确认")
+    if nodule.review and nodule.review.changed:
+        yield Phrase("changed by hand", "医师更改")
+
+
+def changes(prior: PriorMatch) -> tuple[str, str, str]:
+    """Return for a table the change of volume, the doubling time, the probability of growth."""
+    chance = prior.growth_probability
+    return (
+        f"{prior.volume_change_percent:+.1f} %",
+        doubling_time(prior),
+        "–" if chance is None else probability(chance),
+    )
 
 
 def doubling_time(prior: PriorMatch) -> str:

@@ -11,6 +11,7 @@ from reportlab.graphics.shapes import Circle, Drawing, Line, PolyLine, Rect, Str
 from reportlab.lib.units import mm
 
 from lungmesh.report.content import Content, Nodule
+from lungmesh.report.course import compared, tracked
 from lungmesh.report.pdf_style import BLUE, DIM, INK, LINE, STRONG, TEXT
 from lungmesh.report.terms import LOBES, Phrase, date
 from lungmesh.report.wording import LANGUAGES, Language
@@ -54,33 +55,28 @@ class Point:
 
 def points_of(nodule: Nodule, study_date: str) -> tuple[Point, ...]:
     """Return a nodule in all exams that show it, the earliest first, this exam last."""
-    errors = {prior.ids["study_id"]: prior.volume_error_percent for prior in nodule.priors}
     earlier = [
         Point(
             -past.interval_days,
             past.study_date,
             max(1, past.volume_mm3),
-            1 + (errors.get(past.ids["study_id"]) or 0) / 100,
+            1 + ((prior and prior.volume_error_percent) or 0) / 100,
         )
-        for past in nodule.history
+        for past, prior in compared(nodule)
     ]
-    return (*reversed(earlier), Point(0, study_date, max(1, nodule.volume_mm3), 1))
+    return (*earlier, Point(0, study_date, max(1, nodule.volume_mm3), 1))
 
 
 def growth_plots(content: Content, languages: Sequence[Language] = LANGUAGES) -> list[Drawing]:
     """Return a panel for each nodule that an earlier exam shows, in order of number."""
-    tracked = [
-        (nodule, points_of(nodule, content.exam.study_date))
-        for nodule in content.nodules
-        if nodule.history
-    ]
-    if not tracked:
+    shown = [(nodule, points_of(nodule, content.exam.study_date)) for nodule in tracked(content)]
+    if not shown:
         return []
-    first_day = min(points[0].days for _, points in tracked)
-    decades = max(_decades(points) for _, points in tracked)
+    first_day = min(points[0].days for _, points in shown)
+    decades = max(_decades(points) for _, points in shown)
     return [
         _panel(nodule, points, _Frame(first_day, _low(points, decades), decades), languages)
-        for nodule, points in tracked
+        for nodule, points in shown
     ]
 
 

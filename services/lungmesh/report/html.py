@@ -14,6 +14,7 @@ from reportlab.graphics.shapes import Drawing
 from lungmesh.report import course
 from lungmesh.report.content import Category, Content, Nodule, PastSize, PriorMatch
 from lungmesh.report.growth_plot import CAPTION, growth_plots, points_of
+from lungmesh.report.keyimages import pictures_of
 from lungmesh.report.objects import VERSION
 from lungmesh.report.page import (
     Chapter,
@@ -149,7 +150,7 @@ class _Maker:
                 rows=tuple(self._nodule(nodule) for nodule in content.nodules),
                 notes=(),
             )
-        tracked = [nodule for nodule in content.nodules if nodule.history]
+        tracked = course.tracked(content)
         if tracked:
             yield Grid(
                 caption=self._say(COURSE),
@@ -169,11 +170,7 @@ class _Maker:
             )
 
     def _nodule(self, nodule: Nodule) -> tuple[str, ...]:
-        said = [GROWTH[nodule.growth]]
-        if nodule.review and nodule.review.status == "confirmed":
-            said.append(Phrase("confirmed", "医师确认"))
-        if nodule.review and nodule.review.changed:
-            said.append(Phrase("changed by hand", "医师更改"))
+        said = [GROWTH[nodule.growth], *course.reviewed(nodule)]
         return (
             str(nodule.number),
             self._say(NODULE_TYPES[nodule.type]),
@@ -189,9 +186,7 @@ class _Maker:
         )
 
     def _course(self, nodule: Nodule) -> Iterator[tuple[str, ...]]:
-        compared = {prior.ids["study_id"]: prior for prior in nodule.priors}
-        for past in reversed(nodule.history):
-            prior = compared.get(past.ids["study_id"])
+        for past, prior in course.compared(nodule):
             changes = self._changes(prior) if prior else ("–", "–", "–", "")
             days = str(past.interval_days)
             yield (str(nodule.number), course.day(past.study_date), days, *_size(past), *changes)
@@ -206,19 +201,12 @@ class _Maker:
         )
 
     def _changes(self, prior: PriorMatch) -> tuple[str, ...]:
-        chance = prior.growth_probability
-        differ = course.unlike(prior.warnings)
-        unlike = Phrase(f"unlike: {differ.en}", f"不同：{differ.zh}")
-        return (
-            f"{prior.volume_change_percent:+.1f} %",
-            course.doubling_time(prior),
-            "–" if chance is None else course.probability(chance),
-            self._say(unlike) if prior.warnings else "",
-        )
+        unlike = self._say(course.unlike(prior)) if prior.warnings else ""
+        return (*course.changes(prior), unlike)
 
     def _galleries(self, pictures: Mapping[str, bytes]) -> Iterator[Gallery]:
         content = self._content
-        tracked = [nodule for nodule in content.nodules if nodule.history]
+        tracked = course.tracked(content)
         if tracked:
             plots = zip(tracked, growth_plots(content, (self._language,)), strict=True)
             yield Gallery(
@@ -227,11 +215,7 @@ class _Maker:
                 notes=(self._say(CAPTION),),
             )
         for nodule in content.nodules:
-            own = {
-                name.split("_")[2].removesuffix(".png"): data
-                for name, data in pictures.items()
-                if name.startswith(f"key_{nodule.number}_")
-            }
+            own = pictures_of(nodule, pictures)
             if own:
                 yield Gallery(
                     heading=self._say(self._heading(nodule)),

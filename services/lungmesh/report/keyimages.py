@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -61,6 +61,17 @@ class Box:
 def field_mm(nodule: Nodule) -> float:
     """Return the side of the square that the key images of a nodule show, mm."""
     return max(MIN_FIELD_MM, FIELD_PER_DIAMETER * nodule.long_axis_mm)
+
+
+def picture_name(nodule: Nodule, plane: str) -> str:
+    """Return the file name of a nodule's key image."""
+    return f"key_{nodule.number}_{plane}.png"
+
+
+def pictures_of(nodule: Nodule, pictures: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return those of the key images that are a nodule's, by the name of the plane."""
+    names = {plane.name: picture_name(nodule, plane.name) for plane in PLANES}
+    return {plane: pictures[name] for plane, name in names.items() if name in pictures}
 
 
 def box_around(nodule: Nodule, grid: Grid) -> tuple[slice, slice, slice]:

@@ -27,6 +27,7 @@ from reportlab.platypus import (
 
 from lungmesh.report import course
 from lungmesh.report.content import Category, Content, NextExam, Nodule
+from lungmesh.report.keyimages import pictures_of
 from lungmesh.report.objects import VERSION
 from lungmesh.report.pdf_style import (
     BLUE,
@@ -248,24 +249,19 @@ def _nodule_row(nodule: Nodule, guideline: str) -> list[Any]:
         Paragraph(f"{nodule.mean_diameter_mm:.1f}", style(8, bold=True)),
         figure(nodule.volume_mm3),
         figure(nodule.mean_hu),
-        [*both(said, 7.5), *_reviewed(nodule)],
+        [
+            *both(said, 7.5),
+            *(part for word in course.reviewed(nodule) for part in both(word, 6.5, textColor=BLUE)),
+        ],
         Paragraph(nodule.category_of(guideline) or "–", style(9, bold=True, textColor=BLUE)),
         figure(f"{nodule.detection_score:.2f}"),
     ]
 
 
-def _reviewed(nodule: Nodule) -> Iterator[Flowable]:
-    """Say in the table that a person confirmed or changed the nodule."""
-    if nodule.review and nodule.review.status == "confirmed":
-        yield from both(Phrase("confirmed", "医师确认"), 6.5, textColor=BLUE)
-    if nodule.review and nodule.review.changed:
-        yield from both(Phrase("changed by hand", "医师更改"), 6.5, textColor=BLUE)
-
-
 def _key_images(content: Content, pictures: Mapping[str, bytes]) -> Iterator[Flowable]:
     side = (WIDTH - 2 * 2 * mm) / 3
     for nodule in content.nodules:
-        own = [data for name, data in pictures.items() if name.startswith(f"key_{nodule.number}_")]
+        own = pictures_of(nodule, pictures).values()
         if not own:
             continue
         name = nodule_name(nodule)

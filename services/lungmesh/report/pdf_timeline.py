@@ -9,16 +9,8 @@ from reportlab.lib.colors import white
 from reportlab.lib.units import mm
 from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Paragraph, Spacer, Table
 
+from lungmesh.report import course
 from lungmesh.report.content import Content, Nodule, PriorMatch
-from lungmesh.report.course import (
-    day,
-    doubling_time,
-    listed,
-    mean_diameter,
-    of_now,
-    probability,
-    unlike,
-)
 from lungmesh.report.growth_plot import CAPTION, PANEL_WIDTH, growth_plots
 from lungmesh.report.pdf_style import INK, STRIPE, WIDTH, bar, both, head_cells, style, table_style
 from lungmesh.report.terms import Phrase
@@ -36,7 +28,7 @@ _PANELS_A_ROW = 3
 
 def timeline(content: Content) -> Iterator[Flowable]:
     """Yield table and plot; nothing where no nodule is in an earlier exam."""
-    tracked = [nodule for nodule in content.nodules if nodule.history]
+    tracked = course.tracked(content)
     if not tracked:
         return
     yield CondPageBreak(45 * mm)
@@ -79,48 +71,34 @@ def _table(tracked: list[Nodule], content: Content) -> Table:
 
 
 def _rows(nodule: Nodule, content: Content) -> Iterator[list[Any]]:
-    compared = {prior.ids["study_id"]: prior for prior in nodule.priors}
-    for place, past in enumerate(reversed(nodule.history)):
-        prior = compared.get(past.ids["study_id"])
+    for place, (past, prior) in enumerate(course.compared(nodule)):
         yield [
             Paragraph(str(nodule.number) if not place else "", style(9, bold=True)),
-            _cell(day(past.study_date)),
+            _cell(course.day(past.study_date)),
             _cell(str(past.interval_days)),
-            _cell(mean_diameter(past)),
+            _cell(course.mean_diameter(past)),
             _cell(str(past.volume_mm3)),
-            *(_changes(prior) if prior else [_cell("–")] * 3),
+            *(map(_cell, course.changes(prior)) if prior else [_cell("–")] * 3),
             _unlike(prior) if prior else "",
         ]
     yield [
         "",
-        _cell(day(content.exam.study_date), bold=True),
+        _cell(course.day(content.exam.study_date), bold=True),
         _cell("0"),
-        _cell(mean_diameter(nodule), bold=True),
+        _cell(course.mean_diameter(nodule), bold=True),
         _cell(str(nodule.volume_mm3), bold=True),
         *[_cell("")] * 3,
         _now(nodule),
     ]
 
 
-def _changes(prior: PriorMatch) -> list[Paragraph]:
-    chance = prior.growth_probability
-    return [
-        _cell(f"{prior.volume_change_percent:+.1f} %"),
-        _cell(doubling_time(prior)),
-        _cell("–" if chance is None else probability(chance)),
-    ]
-
-
 def _unlike(prior: PriorMatch) -> list[Flowable]:
-    if not prior.warnings:
-        return []
-    differ = unlike(prior.warnings)
-    return both(Phrase(f"unlike: {differ.en}", f"不同：{differ.zh}"), 6.5)
+    return both(course.unlike(prior), 6.5) if prior.warnings else []
 
 
 def _now(nodule: Nodule) -> list[Flowable]:
-    said = list(of_now(nodule))
-    return both(listed(said), 6.5) if said else []
+    said = list(course.of_now(nodule))
+    return both(course.listed(said), 6.5) if said else []
 
 
 def _cell(text: str, bold: bool = False) -> Paragraph:

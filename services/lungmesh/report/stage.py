@@ -22,7 +22,7 @@ from lungmesh.report.encapsulated_pdf import encapsulated_pdf
 from lungmesh.report.facts import from_event
 from lungmesh.report.html import html
 from lungmesh.report.key_selection import key_selection
-from lungmesh.report.keyimages import PLANES, Box, box_around, key_images
+from lungmesh.report.keyimages import Box, box_around, key_images, picture_name, pictures_of
 from lungmesh.report.objects import VERSION
 from lungmesh.report.pdf import pdf
 from lungmesh.report.presentation_state import presentation_states
@@ -164,7 +164,7 @@ def _pictures(
         z, y, x = box_around(nodule, grid)
         around = Box(np.asarray(hu[z, y, x]), (x.start, y.start, z.start))
         for plane, png in key_images(nodule, around, masks[nodule.number], grid):
-            yield f"key_{nodule.number}_{plane}.png", png
+            yield picture_name(nodule, plane), png
         ctx.progress(0.1 + 0.4 * done / len(nodules), "drawing key images")
 
 
@@ -191,8 +191,7 @@ def _objects(
         yield "gsps.dcm" if number == 1 else f"gsps_{number}.dcm", state
     keys = []
     for nodule in shown:
-        planes = {plane.name: pictures[f"key_{nodule.number}_{plane.name}.png"] for plane in PLANES}
-        keys.append(key_image(content, nodule, planes, headers))
+        keys.append(key_image(content, nodule, pictures_of(nodule, pictures), headers))
         yield f"key_{nodule.number}.dcm", keys[-1]
     if keys:
         yield "key_selection.dcm", key_selection(content, shown, keys, headers)
