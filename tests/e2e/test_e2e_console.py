@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from lungmesh.cli.exits import Exit
 from lungmesh.console.users import FIRST_USER
 from tests.e2e.conftest import Up, command
-from tests.support.browser import Seen, chosen_pixels, chromium, watched
+from tests.support.browser import ON_SCREEN, Seen, chosen_outline, chosen_pixels, chromium, watched
 from tests.support.mesh import LUNGMESH, wait_for
 
 # Browser and mesh share the cores.
@@ -92,9 +92,7 @@ def test_the_outline_lies_on_the_nodule_and_on_its_slices_alone(
     opened: Page, seen: Seen, study: dict[str, Any]
 ) -> None:
     nodule, grid = study["nodules"][0], study["series"]["geometry"]
-    expect(
-        opened.locator(f"path.chosen:not(.inner)[data-nodule='{nodule['nodule_id']}']")
-    ).to_be_visible()
+    outline_of(opened, nodule)
     assert slice_of(opened) == nodule["slice_index"]
     seen.keep("3-study")
     picture = opened.locator(".picture[data-pane=current]")
@@ -127,10 +125,7 @@ def test_keys_and_wheel_scroll_and_a_nodule_brings_its_slice_back(
     opened.mouse.wheel(0, 100)
     expect(picture).to_have_attribute("data-slice", str(last - 11))
     opened.keyboard.press("n")
-    second = study["nodules"][1]
-    expect(
-        opened.locator(f"path.chosen:not(.inner)[data-nodule='{second['nodule_id']}']")
-    ).to_be_visible()
+    outline_of(opened, study["nodules"][1])
     opened.keyboard.press("Shift+N")
 
 
@@ -219,8 +214,9 @@ def report_edition(seen: Seen, study_id: str) -> int:
 
 def outline_of(page: Page, nodule: dict[str, Any]) -> Locator:
     """Wait until the nodule is the chosen one on the image; return its outline."""
-    outline = page.locator(f"path.chosen:not(.inner)[data-nodule='{nodule['nodule_id']}']")
+    outline = page.locator(chosen_outline(nodule["nodule_id"]))
     expect(outline).to_be_visible()
+    page.evaluate(ON_SCREEN)
     return outline
 
 

@@ -28,6 +28,10 @@ SCREEN: ViewportSize = {"width": 1366, "height": 768}
 # Colour of the chosen nodule's outline and number (base.css, --chosen).
 CHOSEN_RGB = (255, 213, 74)
 
+# Waits until what was just drawn is on the screen: of a key pressed before, the page says that the
+# chosen nodule had just changed, and does nothing.
+ON_SCREEN = "() => new Promise((then) => requestAnimationFrame(() => setTimeout(then)))"
+
 
 @dataclass
 class Seen:
@@ -57,14 +61,20 @@ class Seen:
         return answer.json()
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start Debian's Chromium without a window; skip where there is none."""
+def launch_options() -> dict[str, Any]:
+    """Return how Playwright starts Debian's Chromium; skip where there is none."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("Debian's chromium is not installed")
+    return {"executable_path": program, "args": ["--no-sandbox"]}
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start Debian's Chromium without a window; skip where there is none."""
+    options = launch_options()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(**options)
         try:
             yield browser
         finally:
@@ -85,6 +95,11 @@ def watched(browser: Browser, base: str, pictures: Path, **options: Any) -> Seen
         lambda said: seen.complaints.append(said.text) if said.type == "error" else None,
     )
     return seen
+
+
+def chosen_outline(nodule_id: str) -> str:
+    """Return the selector of a nodule's outline on the image while the nodule is the chosen one."""
+    return f"path.chosen:not(.inner)[data-nodule='{nodule_id}']"
 
 
 def chosen_pixels(picture: Locator) -> npt.NDArray[np.int64]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from playwright.async_api import FloatRect, Locator, Page, Route, async_playwright, expect
 
 from lungmesh.console.access import RADIOLOGIST
 from lungmesh.console.users import FIRST_USER
 from lungmesh.v1.followup_pb2 import CORRECTION_KIND_CONFIRM, CORRECTION_KIND_REJECT
 from lungmesh.v1.mdt_pb2 import MdtOption, MdtRecommended
+from tests.support.browser import ON_SCREEN, SCREEN, chosen_outline, launch_options
 from tests.support.console import Console, MadeStudy, a_console, a_report, made_study
 
 WAIT_MS = 60_000
@@ -41,10 +40,17 @@ class Reader:
     def item(self, number: int) -> Locator:
         return self.page.locator(f".nodules li[data-nodule='{self.nodule(number)}']")
 
+    async def sign_in(self, user: str, password: str) -> None:
+        """Sign in by the form that stands there."""
+        await self.page.fill("input[name=user]", user)
+        await self.page.fill("input[name=password]", password)
+        await self.page.keyboard.press("Enter")
+
     async def chosen(self, number: int) -> None:
-        """Wait until a nodule is chosen and its outline stands on the image."""
-        outline = f"path.chosen:not(.inner)[data-nodule='{self.nodule(number)}']"
-        await expect(self.page.locator(outline)).to_be_visible()
+        """Wait until a nodule is chosen and its outline is on the screen."""
+        outline = self.page.locator(chosen_outline(self.nodule(number)))
+        await expect(outline).to_be_visible()
+        await self.page.evaluate(ON_SCREEN)
 
     async def intercept(self, handler: Callable[[Route], Awaitable[None]]) -> None:
         """Handle corrections on their way, from the page's next load on: none slips through."""
@@ -70,23 +76,19 @@ class Reader:
 
 @asynccontextmanager
 async def a_reader(root: Path) -> AsyncIterator[Reader]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("Debian's chromium is not installed")
+    options = launch_options()
     study = await asyncio.to_thread(made_study, root)
     async with a_console(root) as console, async_playwright() as playwright:
         await console.tell(*study.events)
         base = f"http://127.0.0.1:{await console.server.start()}"
-        browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(**options)
         try:
-            page = await browser.new_page(viewport={"width": 1366, "height": 768}, locale="en-GB")
+            page = await browser.new_page(viewport=SCREEN, locale="en-GB")
             page.set_default_timeout(WAIT_MS)
             expect.set_options(timeout=WAIT_MS)
             await page.goto(f"{base}/#/studies/{study.study_id}")
-            await page.fill("input[name=user]", FIRST_USER)
-            await page.fill("input[name=password]", console.password)
-            await page.keyboard.press("Enter")
             reader = Reader(console, study, page)
+            await reader.sign_in(FIRST_USER, console.password)
             await reader.chosen(0)
             yield reader
         finally:
@@ -212,9 +214,7 @@ async def test_what_one_user_said_is_never_sent_as_another_s(tmp_path: Path) -> 
         await reader.intercept(lost)
         await page.keyboard.press("c")
         await page.locator(".topbar button", has_text="Sign out").click()
-        await page.fill("input[name=user]", "rana")
-        await page.fill("input[name=password]", password)
-        await page.keyboard.press("Enter")
+        await reader.sign_in("rana", password)
         await expect(page.locator(".topbar .user")).to_have_text("rana")
         async with page.expect_response("**/corrections") as waited:
             signed_in.set()
