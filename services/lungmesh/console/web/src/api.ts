@@ -274,9 +274,14 @@ export function getWorklist(
   return call("GET", `/api/worklist?${new URLSearchParams(given)}`);
 }
 
-/** Where the changes of the studies of a tenant, or of all of the session's, are told. */
-export const eventsOf = (tenant: string): string =>
-  `/api/events?${new URLSearchParams(tenant ? { tenant } : {})}`;
+/** Tells of each row that changes, of a tenant's studies or of all of the session's, until it is closed. */
+export function rowEvents(tenant: string, then: (row: StudyRow) => void): EventSource {
+  const events = new EventSource(`/api/events?${new URLSearchParams(tenant ? { tenant } : {})}`);
+  events.addEventListener("study", (event) =>
+    then(JSON.parse((event as MessageEvent<string>).data) as StudyRow),
+  );
+  return events;
+}
 
 const study = (id: string): string => `/api/studies/${encodeURIComponent(id)}`;
 

@@ -3,10 +3,10 @@ import { getStudy, type Edition, type Nodule, type ReadStudy, type Session, type
 import { useKeys } from "../keys";
 import { useWords } from "../language";
 import { rank } from "../study/Details";
-import { Link, Remeasure, Retype, Sign, type Body } from "../study/dialogs";
+import { Link, Remeasure, Retype, Sign } from "../study/dialogs";
 import { Panel, type Action } from "../study/Panel";
 import { Report } from "../study/Report";
-import { useStudy } from "../study/state";
+import { useStudy, type Body } from "../study/state";
 import { measuredAt, Viewer, type ViewerHandle } from "../viewer/Viewer";
 import { startEngine } from "../viewer/engine";
 import type { Point } from "../viewer/grid";
@@ -34,12 +34,12 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
   const { study, waiting, say, read } = useStudy(id, {
     onEdition: (edition) => setTold(words.say("edition_came", edition)),
     onSaved: (said) => {
-      setTold(words.say("saved", words.term(said.kind), said.number));
+      setTold(words.say("saved", words.term(said.body.kind), said.number));
       setFault("");
     },
     onFault: (error, said) => {
       const why = words.fault(error);
-      setFault(said ? words.say("not_saved", said.number, words.term(said.kind), why) : why);
+      setFault(said ? words.say("not_saved", said.number, words.term(said.body.kind), why) : why);
     },
   });
 
@@ -74,7 +74,7 @@ export function StudyPage({ id, session }: { id: string; session: Session }) {
   }, [about, subject === null]);
 
   const step = (by: number): void => {
-    const going = waiting.filter((one) => one.kind === "reject").map((one) => one.nodule_id);
+    const going = waiting.filter((one) => one.body.kind === "reject").map((one) => one.nodule_id);
     const list = (study?.nodules ?? []).filter(
       (nodule) => nodule.nodule_id === chosen || !going.includes(nodule.nodule_id),
     );

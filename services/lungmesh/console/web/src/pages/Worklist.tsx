@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { eventsOf, getWorklist, type Session, type StudyRow } from "../api";
+import { getWorklist, rowEvents, type Session, type StudyRow } from "../api";
 import { useKeys } from "../keys";
 import { useWords } from "../language";
 import { rank } from "../study/Details";
@@ -59,12 +59,9 @@ export function Worklist({ session }: { session: Session }) {
     if (row.outcome === "failed") setTold(words.say("told_failed", patient, words.reason(row.reason)));
   };
   useEffect(() => {
-    const events = new EventSource(eventsOf(filter.tenant));
+    const events = rowEvents(filter.tenant, (row) => take.current(row));
     events.onopen = () => setLive(true);
     events.onerror = () => setLive(false);
-    events.addEventListener("study", (event) =>
-      take.current(JSON.parse((event as MessageEvent<string>).data) as StudyRow),
-    );
     return () => events.close();
   }, [filter.tenant]);
 

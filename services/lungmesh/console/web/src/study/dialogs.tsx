@@ -2,9 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { getStudy, Refused, sign, type Edition, type Nodule, type Prior, type Study } from "../api";
 import { useWords } from "../language";
 import { Modal } from "../Modal";
-
-/** What a dialog says of a nodule. */
-export type Body = { kind: string } & Record<string, unknown>;
+import type { Body } from "./state";
 
 interface Props {
   nodule: Nodule;

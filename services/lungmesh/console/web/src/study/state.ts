@@ -1,14 +1,16 @@
 // One study as the page shows it: newest answer, live changes, and what the reader said, in order.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { correct, eventsOf, getStudy, Refused, sessionNow, type Study, type StudyRow } from "../api";
+import { correct, getStudy, Refused, rowEvents, sessionNow, type Study } from "../api";
+
+/** What is said of a nodule. */
+export type Body = { kind: string } & Record<string, unknown>;
 
 /** A correction on its way. */
 export interface Said {
   correction_id: string;
   nodule_id: string;
   number: number;
-  kind: string;
-  body: Record<string, unknown>;
+  body: Body;
   session: string;
 }
 
@@ -23,7 +25,7 @@ export interface LiveStudy {
   study: Study | null;
   /** Corrections that the server has not answered yet. */
   waiting: Said[];
-  say(nodule: { nodule_id: string; number: number }, body: { kind: string } & Record<string, unknown>): void;
+  say(nodule: { nodule_id: string; number: number }, body: Body): void;
   read(): void;
 }
 
@@ -108,7 +110,7 @@ export function useStudy(id: string, told: Told): LiveStudy {
     const correction_id = crypto.randomUUID();
     said.current.add(correction_id);
     const session = sessionNow();
-    queue.current = [...queue.current, { correction_id, nodule_id, number, kind: body.kind, body, session }];
+    queue.current = [...queue.current, { correction_id, nodule_id, number, body, session }];
     setWaiting(queue.current);
     void sendAll();
   };
@@ -153,9 +155,7 @@ function useRows(study: Study | null, then: () => void): void {
   const [id, tenant] = [study?.row.study_id, study?.row.tenant];
   useEffect(() => {
     if (!id || !tenant) return;
-    const events = new EventSource(eventsOf(tenant));
-    events.addEventListener("study", (event) => {
-      const row = JSON.parse((event as MessageEvent<string>).data) as StudyRow;
+    const events = rowEvents(tenant, (row) => {
       if (row.study_id === id) last.current();
     });
     return () => events.close();

@@ -3,7 +3,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import { getMasks, type Nodule, type Prior, type ReadStudy, type Series } from "../api";
 import { useWords } from "../language";
 import type { TextKey } from "../texts";
-import { openSeries, prefetch, volumeOf, type Images } from "./engine";
+import { oncePerVolume, openSeries, prefetch, volumeOf, type Images } from "./engine";
 import { toIndex, toWorld, type Point } from "./grid";
 import { Outline } from "./outline";
 import type { Mark } from "./overlay";
@@ -215,21 +215,11 @@ export function measuredAt(series: Series, nodule: Nodule): Point {
   return toWorld(series.geometry, [x, y, nodule.slice_index]);
 }
 
-const outlinesKnown = new Map<string, Promise<Map<string, Outline>>>();
-
 /** The outlines of a study by nodule; corrections do not change them. */
-function outlinesOf(study: ReadStudy): Promise<Map<string, Outline>> {
-  const key = volumeOf(study);
-  let outlines = outlinesKnown.get(key);
-  if (!outlines) {
-    outlines = getMasks(study.row.study_id).then(
-      ({ masks }) => new Map(Object.entries(masks).map(([nodule, mask]) => [nodule, new Outline(mask)])),
-    );
-    outlines.catch(() => outlinesKnown.delete(key));
-    outlinesKnown.set(key, outlines);
-  }
-  return outlines;
-}
+const outlinesOf = oncePerVolume(async ({ row }) => {
+  const { masks } = await getMasks(row.study_id);
+  return new Map(Object.entries(masks).map(([nodule, mask]) => [nodule, new Outline(mask)]));
+});
 
 /** Keeps the scene's outlines of one exam as the study says. */
 function useMarks(scene: Scene, role: Role, study: ReadStudy | null, failed: (error: unknown) => void): void {

@@ -48,27 +48,28 @@ export interface Images {
   imageIds: string[];
 }
 
-const known = new Map<string, Promise<Images>>();
-
 /** What tells a study's volume from another's: a revision may have other slices. */
 export const volumeOf = (study: ReadStudy): string =>
   `${study.row.study_id}/${study.row.revision}/${study.series.series_instance_uid}`;
 
-/** Tells Cornerstone of a volume's headers; pixels are fetched when they are shown. */
-export function openSeries(study: ReadStudy): Promise<Images> {
-  const key = volumeOf(study);
-  let images = known.get(key);
-  if (!images) {
-    images = readHeaders(study, key).catch((error: unknown) => {
-      known.delete(key);
-      throw error;
-    });
-    known.set(key, images);
-  }
-  return images;
+/** Asks once for what belongs to a volume; what failed is asked for again. */
+export function oncePerVolume<T>(ask: (study: ReadStudy) => Promise<T>): (study: ReadStudy) => Promise<T> {
+  const known = new Map<string, Promise<T>>();
+  return (study) => {
+    const key = volumeOf(study);
+    let answer = known.get(key);
+    if (!answer) {
+      answer = ask(study);
+      answer.catch(() => known.delete(key));
+      known.set(key, answer);
+    }
+    return answer;
+  };
 }
 
-async function readHeaders({ row, series }: ReadStudy, volume: string): Promise<Images> {
+/** Tells Cornerstone of a volume's headers; pixels are fetched when they are shown. */
+export const openSeries = oncePerVolume(async (study): Promise<Images> => {
+  const { row, series } = study;
   // Starting the engine empties its store of headers: they come after it.
   const [headers] = await Promise.all([getHeaders(row.study_id), startEngine()]);
   if (headers.length !== series.slices.length) throw new Error("headers and slices differ");
@@ -80,8 +81,8 @@ async function readHeaders({ row, series }: ReadStudy, volume: string): Promise<
     wadors.metaDataManager.add(imageId, headers[slice] as never);
     return imageId;
   });
-  return { volume, series, imageIds: imageIds.reverse() };
-}
+  return { volume: volumeOf(study), series, imageIds: imageIds.reverse() };
+});
 
 /** Begins to fetch one image, so that it is there when a view asks for it. */
 export function fetchAhead(images: Images, index: number): void {
