@@ -13,8 +13,8 @@ from reportlab.lib.units import mm
 from lungmesh.report.content import Content, Nodule
 from lungmesh.report.course import compared, tracked
 from lungmesh.report.pdf_style import BLUE, DIM, INK, LINE, STRONG, TEXT
-from lungmesh.report.terms import LOBES, Phrase, date
-from lungmesh.report.wording import LANGUAGES, Language
+from lungmesh.report.terms import LOBES, Language, Phrase, date
+from lungmesh.report.wording import LANGUAGES
 
 CAPTION = Phrase(
     "Volume (mm³, logarithmic) over time. A volume now that lies within an earlier point's bar has "
@@ -134,7 +134,7 @@ def _panel(
             fillColor=INK,
         )
     )
-    name = " ".join(lobe.en if language == "en" else lobe.zh for language in languages)
+    name = " ".join(lobe.said(language) for language in languages)
     drawing.add(
         String(_LEFT, PANEL_HEIGHT - 3.4 * mm, name, fontName=TEXT, fontSize=6.5, fillColor=DIM)
     )

@@ -30,11 +30,10 @@ from lungmesh.report.pdf_style import fonts
 from lungmesh.report.pdf_timeline import HEADING as COURSE
 from lungmesh.report.pdf_timeline import NOTE as COURSE_NOTE
 from lungmesh.report.templating import Templates
-from lungmesh.report.terms import GROWTH, LOBES, NODULE_TYPES, PLANES, Phrase, date, named
+from lungmesh.report.terms import GROWTH, LOBES, NODULE_TYPES, PLANES, Language, Phrase, date, named
 from lungmesh.report.wording import (
     NOTICE,
     TITLE,
-    Language,
     Section,
     category_name,
     next_exam,
@@ -73,7 +72,7 @@ class _Maker:
         self._content, self._language, self._words = content, language, words
 
     def _say(self, phrase: Phrase) -> str:
-        return phrase.en if self._language == "en" else phrase.zh
+        return phrase.said(self._language)
 
     def _all(self, phrases: Iterable[Phrase]) -> tuple[str, ...]:
         """Return the sentences that this language has."""

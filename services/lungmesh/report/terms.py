@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+Language = Literal["en", "zh"]
 
 
 @dataclass(frozen=True)
@@ -13,6 +15,10 @@ class Phrase:
 
     en: str
     zh: str
+
+    def said(self, language: Language) -> str:
+        """Return the words of a language."""
+        return self.en if language == "en" else self.zh
 
 
 NODULE_TYPES = {

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from lungmesh.report.content import Content
 from lungmesh.report.course import edition
 from lungmesh.report.templating import Templates
-from lungmesh.report.terms import Phrase, date
-from lungmesh.report.wording import LANGUAGES, NOTICE, TITLE, Language, Section, sections
+from lungmesh.report.terms import Language, Phrase, date
+from lungmesh.report.wording import LANGUAGES, NOTICE, TITLE, Section, sections
 
 __all__ = ["LANGUAGES", "Language", "body", "report"]
 
@@ -22,15 +22,15 @@ def body(content: Content, language: Language, words: Templates | None = None) -
 
 def report(content: Content, language: Language, words: Templates | None = None) -> str:
     """Return the whole text, ending with a newline."""
-    title, notice = _in(TITLE, language), _in(NOTICE, language)
-    patient = _in(Phrase("Patient (pseudonym)", "患者（假名）"), language)
-    day = _in(Phrase("Exam date", "检查日期"), language)
-    unknown = _in(Phrase("not stated", "未注明"), language)
+    title, notice = TITLE.said(language), NOTICE.said(language)
+    patient = Phrase("Patient (pseudonym)", "患者（假名）").said(language)
+    day = Phrase("Exam date", "检查日期").said(language)
+    unknown = Phrase("not stated", "未注明").said(language)
     head = [
         title,
         "=" * _width(title),
         notice,
-        *(_in(replaced, language) for replaced in edition(content)),
+        *(replaced.said(language) for replaced in edition(content)),
         "",
         f"{patient}: {content.ids['patient']}",
         f"{day}: {date(content.exam.study_date) or unknown}",
@@ -39,21 +39,17 @@ def report(content: Content, language: Language, words: Templates | None = None)
 
 
 def _lines(section: Section, language: Language, indent: str) -> Iterator[str]:
-    heading = _in(section.heading, language)
+    heading = section.heading.said(language)
     yield indent + heading
     if not indent:
         yield "-" * _width(heading)
     for line in section.lines:
         # A sentence that this language's template does not have.
-        if words := _in(line, language):
+        if words := line.said(language):
             yield f"{indent}  {words}" if indent else words
     for item in section.items:
         yield ""
         yield from _lines(item, language, indent + "  ")
-
-
-def _in(phrase: Phrase, language: Language) -> str:
-    return phrase.en if language == "en" else phrase.zh
 
 
 def _width(text: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lungmesh.report.content import Category, Content, Fact, Model, Nodule
 from lungmesh.report.course import day, edition, listed, probability
@@ -29,11 +29,11 @@ from lungmesh.report.terms import (
     UNITS,
     UNLIKE,
     VALUES,
+    Language,
     Phrase,
     named,
 )
 
-Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 TITLE = Phrase("Chest CT: pulmonary nodule report", "胸部CT肺结节报告")
@@ -137,9 +137,11 @@ class _Writer:
         return tuple(Phrase(*pair) for pair in zip_longest(en, zh, fillvalue=""))
 
     def _in(self, language: Language, name: str, facts: Mapping[str, object]) -> list[str]:
-        notice = NOTICE.en if language == "en" else NOTICE.zh
         written = self._words.render(
-            f"{language}/{name}.txt", report=self._content, notice=notice, **facts
+            f"{language}/{name}.txt",
+            report=self._content,
+            notice=NOTICE.said(language),
+            **facts,
         )
         return [line for each in written.split("\n") if (line := each.strip())]
 
@@ -207,7 +209,7 @@ def _filters(language: Language) -> dict[str, Any]:
     """Return what templates of a language put values into words with."""
 
     def said(phrase: Phrase) -> str:
-        return phrase.en if language == "en" else phrase.zh
+        return phrase.said(language)
 
     def words(codes: Iterable[Any], table: str) -> str:
         return said(listed(named(_TABLES[table], code) for code in codes))

@@ -12,7 +12,8 @@ from playwright.sync_api import Browser
 from lungmesh.mesh.headers import read_headers
 from lungmesh.report.facts import from_event
 from lungmesh.report.html import html
-from lungmesh.report.wording import LANGUAGES, Language
+from lungmesh.report.terms import Language
+from lungmesh.report.wording import LANGUAGES
 from tests.support.browser import chromium
 from tests.support.report import followup, made_up_case
 from tests.support.report_course import corrected, followed

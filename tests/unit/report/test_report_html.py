@@ -12,7 +12,8 @@ import pytest
 from lungmesh.report.content import Content
 from lungmesh.report.facts import from_event
 from lungmesh.report.html import html
-from lungmesh.report.wording import LANGUAGES, Language, Section, sections
+from lungmesh.report.terms import Language
+from lungmesh.report.wording import LANGUAGES, Section, sections
 from lungmesh.v1.followup_pb2 import FollowupUpdated
 from tests.support.report import followup
 from tests.support.report_course import corrected
