@@ -11,9 +11,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lungmesh.cli.client import MeshClient
 from lungmesh.cli.exits import CommandError, Exit
-from lungmesh.cli.show import Show, name_of
+from lungmesh.cli.show import Show
 from lungmesh.cli.timeline import dated, study_date, the_timeline
 from lungmesh.cli.up import the_running_mesh
+from lungmesh.mesh.contract import name_of
 from lungmesh.v1 import followup_pb2, nodule_pb2
 from lungmesh.v1.followup_pb2 import Correction, FollowupUpdated, HandMeasurement, NoduleRef
 

@@ -9,8 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
-from lungmesh.cli.show import Show, name_of
+from lungmesh.cli.show import Show
 from lungmesh.cli.up import the_running_mesh
+from lungmesh.mesh.contract import name_of
 from lungmesh.v1.delivery_pb2 import (
     DELIVERY_STATE_REFUSED,
     Delivery,

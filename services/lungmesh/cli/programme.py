@@ -11,9 +11,10 @@ from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
 from lungmesh.cli.exits import CommandError, Exit, writing
-from lungmesh.cli.show import Show, name_of, words
+from lungmesh.cli.show import Show, words
 from lungmesh.cli.timeline import dated
 from lungmesh.cli.up import the_running_mesh
+from lungmesh.mesh.contract import name_of
 from lungmesh.v1 import followup_pb2
 from lungmesh.v1.followup_pb2 import DueExam, ExamResponse
 

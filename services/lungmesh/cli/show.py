@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any, Protocol
 
-from google.protobuf.descriptor import EnumDescriptor
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -246,12 +245,6 @@ def _seconds(stage: StageView) -> str:
     if not stage.handler_seconds:
         return ""
     return f"{stage.handler_seconds:.1f} s" if stage.handler_seconds >= 0.1 else "< 0.1 s"
-
-
-def name_of(kind: EnumDescriptor, value: int) -> str:
-    """Return an enumeration's value as the summary names it, such as left_lower."""
-    prefix = kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return kind.values_by_number[value].name.removeprefix(prefix).lower()
 
 
 def words(name: str) -> str:

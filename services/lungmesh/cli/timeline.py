@@ -11,8 +11,9 @@ from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
 from lungmesh.cli.exits import CommandError, Exit
-from lungmesh.cli.show import Show, name_of, words
+from lungmesh.cli.show import Show, words
 from lungmesh.cli.up import the_running_mesh
+from lungmesh.mesh.contract import name_of
 from lungmesh.v1 import followup_pb2, nodule_pb2
 from lungmesh.v1.followup_pb2 import FollowupUpdated
 from lungmesh.v1.nodule_pb2 import Category, Nodule, PriorMatch

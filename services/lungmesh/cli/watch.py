@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 
 from lungmesh.cli.client import MeshClient
-from lungmesh.cli.show import STATE_WORDS, JsonLines, name_of
+from lungmesh.cli.show import STATE_WORDS, JsonLines
 from lungmesh.cli.up import the_running_mesh
+from lungmesh.mesh.contract import name_of
 from lungmesh.v1 import events_pb2
 from lungmesh.v1.console_pb2 import StudyOutcome, StudyView
 

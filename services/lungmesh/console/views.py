@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from datetime import UTC, date, datetime
-from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
@@ -14,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lungmesh.console.results import Held, SignatureRow
 from lungmesh.console.store import StudyRow, status_of
 from lungmesh.console.worklist import StageStatus, edition_of
+from lungmesh.mesh.contract import name_of
 from lungmesh.v1.console_pb2 import StudyOutcome
 from lungmesh.v1.events_pb2 import StageState
 from lungmesh.v1.followup_pb2 import Correction, FollowupUpdated
@@ -23,14 +23,9 @@ from lungmesh.v1.study_pb2 import Priority
 Json = dict[str, Any]
 
 
-@cache
 def word(kind: EnumDescriptor, number: int) -> str:
     """Return an enumeration's value as the page reads it: `part_solid`; empty when unset."""
-    value = kind.values_by_number.get(number)
-    if value is None or number == 0:
-        return ""
-    prefix = kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return value.name.removeprefix(prefix).lower()
+    return name_of(kind, number) if number and number in kind.values_by_number else ""
 
 
 def number_of(kind: EnumDescriptor, name: str) -> int | None:

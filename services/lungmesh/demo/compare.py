@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lungmesh.demo.case import CaseTruth
+from lungmesh.mesh.contract import name_of
 from lungmesh.v1.nodule_pb2 import Lobe
 
 LARGEST_DISTANCE_MM = 5.0
@@ -64,7 +65,7 @@ def compare(nodules: Sequence[Mapping[str, Any]], truth: CaseTruth) -> Compariso
     def distance(nodule: Mapping[str, Any]) -> float:
         return math.dist(nodule["center_lps_mm"], truth.center_lps_mm)
 
-    readers_lobe = Lobe.Name(truth.lobe).removeprefix("LOBE_").lower()
+    readers_lobe = name_of(Lobe.DESCRIPTOR, truth.lobe)
     nearest = min(nodules, key=distance, default=None)
     if nearest is None:
         return Comparison(

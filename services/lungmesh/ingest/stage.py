@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lungmesh.ingest import outcome, store
 from lungmesh.ingest.metrics import IngestMetrics
 from lungmesh.mesh import Context, Stage
-from lungmesh.mesh.contract import lane_of
+from lungmesh.mesh.contract import lane_of, name_of
 from lungmesh.mesh.telemetry import exemplar
 from lungmesh.v1.events_pb2 import FailureKind, StudyFailed
 from lungmesh.v1.mdt_pb2 import MdtRecommended
@@ -50,7 +50,7 @@ class OutcomeStage(Stage):
     def _count(self, event: Any, seconds: float) -> None:
         place = (event.study.tenant, lane_of(event.study))
         if isinstance(event, StudyFailed):
-            kind = FailureKind.Name(event.kind).removeprefix("FAILURE_KIND_").lower()
+            kind = name_of(FailureKind.DESCRIPTOR, event.kind)
             self._metrics.ended.labels(*place, kind).inc()
             return
         self._metrics.ended.labels(*place, "reported").inc()

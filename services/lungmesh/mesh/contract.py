@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from lungmesh.mesh.errors import BadInput
@@ -35,6 +35,16 @@ _LANE_OF_PRIORITY = {
     study_pb2.PRIORITY_ROUTINE: "routine",
     study_pb2.PRIORITY_BACKFILL: "backfill",
 }
+
+
+@cache
+def name_of(kind: EnumDescriptor, number: int) -> str:
+    """Return the name of an enumeration's value outside of protobuf, such as `part_solid`.
+
+    Raises KeyError for a number that the enumeration has not.
+    """
+    prefix = kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return kind.values_by_number[number].name.removeprefix(prefix).lower()
 
 
 def topic_of(kind: type[Message]) -> str:

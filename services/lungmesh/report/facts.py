@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from lungmesh.mesh.contract import name_of
 from lungmesh.report.content import (
     Alternative,
     Category,
@@ -137,8 +138,7 @@ def _clinical(exam: volume_pb2.VolumeReady) -> dict[str, Any]:
         if field.name == "sex":
             known["sex"] = _SEXES[value]
         elif field.name == "fdg_uptake":
-            name = study_pb2.FdgUptake.Name(value)
-            known["fdg_uptake"] = name.removeprefix("FDG_UPTAKE_").lower()
+            known["fdg_uptake"] = name_of(study_pb2.FdgUptake.DESCRIPTOR, value)
         else:
             known[field.name] = value
     return known

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lungmesh.mesh.contract import name_of
 from lungmesh.report.content import (
     Correction,
     Model,
@@ -191,8 +192,7 @@ def _withdrawn(said: dict[str, followup_pb2.Correction]) -> set[str]:
 
 
 def _kind(correction: followup_pb2.Correction) -> str:
-    name = followup_pb2.CorrectionKind.Name(correction.kind)
-    return name.removeprefix("CORRECTION_KIND_").lower()
+    return name_of(followup_pb2.CorrectionKind.DESCRIPTOR, correction.kind)
 
 
 def _time(at: Timestamp) -> str:

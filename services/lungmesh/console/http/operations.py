@@ -19,6 +19,7 @@ from lungmesh.console.http.guard import Guard, tenant_of
 from lungmesh.console.results import DestinationRow
 from lungmesh.console.views import iso
 from lungmesh.mesh import Mesh
+from lungmesh.mesh.contract import name_of
 from lungmesh.mesh.deadletter import DeadLetter, list_dead_letters, replay
 from lungmesh.v1.delivery_pb2 import Delivery, Destination, DestinationKind
 
@@ -124,7 +125,7 @@ def _destination(one: Destination) -> dict[str, Any]:
     return {
         "tenant": one.tenant,
         "name": one.name,
-        "kind": DestinationKind.Name(one.kind).removeprefix("DESTINATION_KIND_").lower(),
+        "kind": name_of(DestinationKind.DESCRIPTOR, one.kind),
         "waiting": one.waiting,
         "oldest_seconds": round(time.time() - waits) if waits else 0,
         "delivered": one.sent,
