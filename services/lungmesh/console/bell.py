@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from lungmesh.mesh.db import after_commit
 
 
 class Bell:
@@ -21,7 +22,7 @@ class Bell:
 
     def ring_after(self, session: AsyncSession) -> None:
         """Wake them once the session's transaction is committed."""
-        event.listen(session.sync_session, "after_commit", lambda _: self.ring(), once=True)
+        after_commit(session, self.ring)
 
     async def wait(self, waiter: asyncio.Event, seconds: float) -> None:
         """Return at the next ring since `waiter` was cleared, or after the seconds."""
